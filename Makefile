@@ -1,0 +1,33 @@
+# `make` alone says what there is. ARGS goes to the command: make test ARGS="-k ocr"
+.DEFAULT_GOAL := help
+.PHONY: help demo run setup test lint clean
+
+PY := .venv/bin/python
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: setup ## install what is missing, then show the platform at work
+	@$(PY) manage.py demo $(ARGS)
+
+run: setup ## the whole platform in one process, without other servers
+	@$(PY) manage.py run $(ARGS)
+
+setup: ## .venv and the system's programs; quick when nothing has changed
+	@scripts/setup.sh demo
+
+test: ## the test suite, on a real PostgreSQL and Redis
+	@scripts/setup.sh test
+	@$(PY) -m pytest $(ARGS)
+
+lint: ## style, layers, Django's checks, missing migrations
+	@scripts/setup.sh lint
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports
+	$(PY) manage.py check --fail-level WARNING
+	$(PY) manage.py makemigrations --check --dry-run
+
+clean: ## remove .venv and caches; data in var/ stays
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

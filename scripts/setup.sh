@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Prepares .venv and the system's programs; does nothing where that is done already.
+#
+#   scripts/setup.sh demo    what the platform needs to run here
+#   scripts/setup.sh lint    and the tools of development
+#   scripts/setup.sh test    and the servers and the browser that tests use
+#
+# PYTHON names the interpreter to build on. uv is used where there is one, else pip; both keep to
+# their own settings (UV_*, PIP_*).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+set_name="${1:-demo}"
+case "$set_name" in
+    demo) roles="web ocr" packages="tesseract-ocr tesseract-ocr-kor fonts-nanum" ;;
+    lint) roles="web ocr dev" packages="" ;;
+    test)
+        roles="web ocr dev"
+        packages="tesseract-ocr tesseract-ocr-kor fonts-nanum redis-server postgresql chromium poppler-utils"
+        ;;
+    *)
+        sed -n 's/^# \{0,1\}//; 2,6p' "$0" >&2
+        exit 2
+        ;;
+esac
+
+say() { echo "setup: $*"; }
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+# -- Python ---------------------------------------------------------------------------------
+
+fits() { "$1" -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' 2> /dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3 \
+        /usr/bin/python3.11 /usr/bin/python3.12; do
+        if fits "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "needs Python 3.11 or 3.12 (apt-get install -y python3 python3-venv; or PYTHON=/path/to/python3.11)"
+}
+
+make_venv() {
+    local python uv="$1"
+    python="$(find_python)"
+    say "making .venv with $("$python" --version)"
+    if "$python" -c 'import ensurepip' 2> /dev/null; then
+        "$python" -m venv .venv
+    elif [ -n "$uv" ]; then
+        "$uv" venv --quiet --python "$python" .venv
+    elif can_install && install_packages python3-venv && "$python" -c 'import ensurepip' 2> /dev/null; then
+        "$python" -m venv .venv
+    else
+        fail "this Python cannot make environments; run: apt-get install -y python3-venv"
+    fi
+}
+
+install_requirements() {
+    local files=() role uv="$1"
+    for role in $roles; do files+=(-r "requirements/$role.txt"); done
+    if [ -n "$uv" ]; then
+        say "installing $roles with uv"
+        if "$uv" pip install --quiet --python .venv/bin/python "${files[@]}"; then return; fi
+        say "uv could not; trying pip, whose settings may differ"
+    fi
+    if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then .venv/bin/python -m ensurepip > /dev/null; fi
+    say "installing $roles with pip (a minute or so)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${files[@]}"
+}
+
+# -- System programs ------------------------------------------------------------------------
+
+have() {
+    local found
+    case "$1" in
+        tesseract-ocr) command -v tesseract > /dev/null ;;
+        tesseract-ocr-kor)
+            found="$(tesseract --list-langs 2> /dev/null || true)"
+            grep -qx kor <<< "$found"
+            ;;
+        redis-server) command -v redis-server > /dev/null ;;
+        postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || command -v initdb > /dev/null ;;
+        chromium) command -v chromium > /dev/null ;;
+        poppler-utils) command -v pdftotext > /dev/null ;;
+        *) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ] ;;
+    esac
+}
+
+can_install() { [ "$(id -u)" -eq 0 ] && command -v apt-get > /dev/null; }
+
+install_packages() {
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=60)
+    "${apt[@]}" install --no-install-recommends "$@" > /dev/null 2>&1 && return
+    # The package lists are missing or old.
+    "${apt[@]}" update > /dev/null && "${apt[@]}" install --no-install-recommends "$@" > /dev/null
+}
+
+install_programs() {
+    local package missing=()
+    for package in $packages; do
+        have "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if can_install; then
+        say "installing ${missing[*]}"
+        install_packages "${missing[@]}" && return
+    fi
+    say "going on without ${missing[*]}; to have them, run:"
+    say "    $([ "$(id -u)" -eq 0 ] || echo 'sudo ')apt-get install -y --no-install-recommends ${missing[*]}"
+}
+
+# -------------------------------------------------------------------------------------------
+
+uv="${UV:-$(command -v uv || true)}"
+if [ ! -e .venv ]; then
+    make_venv "$uv"
+elif ! fits .venv/bin/python; then
+    fail ".venv does not hold a working Python 3.11 or 3.12; remove it (make clean), then try again"
+fi
+if [ -z "$uv" ] && [ -x .venv/bin/uv ]; then uv=.venv/bin/uv; fi
+
+stamp=".venv/.setup-${roles// /-}"
+now="$({ .venv/bin/python --version; for role in $roles; do cat "requirements/$role.txt"; done; } | sha256sum)"
+if [ "$(cat "$stamp" 2> /dev/null || true)" != "$now" ]; then
+    install_requirements "$uv"
+    # What another set had installed may have been changed with this one.
+    rm -f .venv/.setup-*
+    echo "$now" > "$stamp"
+fi
+install_programs
