@@ -1,0 +1,47 @@
+"""The groups and what each may do; written to the database after every migrate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ROLES: dict[str, list[str]] = {
+    # Runs the platform: everything but the rights of other users.
+    "operator": [
+        "mlops.view_all",
+        "mlops.view_job",
+        "mlops.change_job",
+        "mlops.delete_job",
+        "mlops.view_apikey",
+        "mlops.view_user",
+        "mlops.view_queuepulse",
+        "ocr.*",
+    ],
+    # Uploads and reads documents in the console.
+    "annotator": [
+        "ocr.add_document",
+        "ocr.view_document",
+        "ocr.delete_document",
+        "ocr.add_ocrjob",
+        "ocr.view_ocrjob",
+        "ocr.change_ocrjob",
+        "ocr.view_pageresult",
+    ],
+    # A program with an API key: its own documents and jobs, by the API alone.
+    "client": [],
+    # Everything, users and keys included.
+    "admin": ["mlops.*", "ocr.*", "auth.view_group", "django_celery_results.view_taskresult"],
+}
+
+
+def sync_roles(**_: Any) -> None:
+    """Makes the groups and gives each exactly the permissions above. Connected to post_migrate."""
+    from django.contrib.auth.models import Group, Permission
+
+    known: dict[str, list[Permission]] = {}
+    for permission in Permission.objects.select_related("content_type"):
+        app = permission.content_type.app_label
+        known.setdefault(f"{app}.*", []).append(permission)
+        known[f"{app}.{permission.codename}"] = [permission]
+    for role, names in ROLES.items():
+        group, _created = Group.objects.get_or_create(name=role)
+        group.permissions.set(p for name in names for p in known.get(name, []))

@@ -1,0 +1,266 @@
+"""Every setting of the platform, read from the environment (`.env.example` documents each).
+
+Nothing set: the embedded defaults (SQLite, a broker made of files, local storage, local MLflow).
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+
+from mlops.broker import register_transport, transport_options
+from mlops.logs import logging_config
+from mlops.secrets import embedded_secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+env.read_env(env.str("ENV_FILE", str(BASE_DIR / ".env")), overwrite=False)
+
+ENVIRONMENT = env.str("ENVIRONMENT", "embedded")
+PRODUCTION = ENVIRONMENT == "production"
+DEBUG = env.bool("DEBUG", False)
+DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "var"))).resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+
+SECRET_KEY = env.str("SECRET_KEY", "")
+SECRET_KEY_FROM_ENV = bool(SECRET_KEY)
+if not SECRET_KEY and not PRODUCTION:
+    SECRET_KEY = embedded_secret_key(DATA_DIR)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+if PRODUCTION:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", True)
+    SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 3600)
+    SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("COOKIES_SECURE", PRODUCTION)
+SESSION_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "SAMEORIGIN"
+
+# -- Applications ---------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_celery_results",
+    "django_filters",
+    "django_structlog",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "knox",
+    "rest_framework",
+    "mlops",
+    "ocr",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+ROOT_URLCONF = "mlops.urls"
+ASGI_APPLICATION = "mlops.asgi.application"
+AUTH_USER_MODEL = "mlops.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = env.str("TZ", "Asia/Seoul")
+USE_TZ = True
+
+# -- Database -------------------------------------------------------------------------------
+
+DATABASES = {"default": env.db_url("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+_options = DATABASES["default"].setdefault("OPTIONS", {})
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # IMMEDIATE takes the write lock when a transaction begins: a transaction that starts with a
+    # read could not wait for the lock later and would fail at once with "database is locked".
+    _options |= {
+        "timeout": 30,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+        "PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-16000",
+    }
+elif env.bool("DATABASE_POOL", True):
+    # Off for prefork workers, which fork after the pool exists (DATABASE_POOL=false there).
+    _options["pool"] = {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", 10), "timeout": 10}
+
+# -- Files ----------------------------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", str(DATA_DIR / "static")))
+SERVESTATIC_USE_FINDERS = not STATIC_ROOT.is_dir()
+S3_BUCKET = env.str("S3_BUCKET", "")
+STORAGES = {
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": env.str("MEDIA_ROOT", str(DATA_DIR / "media"))},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+if S3_BUCKET:
+    STORAGES["default"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "endpoint_url": env.str("S3_ENDPOINT_URL", "") or None,
+            "region_name": env.str("S3_REGION", "us-east-1"),
+            "location": env.str("S3_PREFIX", ""),
+            "addressing_style": env.str("S3_ADDRESSING_STYLE", "path"),
+            "default_acl": None,
+            "querystring_auth": True,
+            "file_overwrite": False,
+        },
+    }
+MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MB", 100) * 1024 * 1024
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+
+# -- Celery ---------------------------------------------------------------------------------
+
+QUEUES = ("default", "ocr", "llm", "train")
+REDIS_URL = env.str("REDIS_URL", "")
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL or "filesystem://"
+register_transport()
+# Longer than any task that is acknowledged late; one name, because Redis reads it in three places.
+VISIBILITY_TIMEOUT = env.int("VISIBILITY_TIMEOUT", 3600)
+CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(
+    CELERY_BROKER_URL, folder=DATA_DIR / "broker", visibility_timeout=VISIBILITY_TIMEOUT
+)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CONNECTION_TIMEOUT = 4
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"visibility_timeout": VISIBILITY_TIMEOUT}
+CELERY_VISIBILITY_TIMEOUT = VISIBILITY_TIMEOUT
+CELERY_RESULT_EXTENDED = True
+CELERY_RESULT_EXPIRES = timedelta(days=7)
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_TASK_TRACK_STARTED = True
+# A job's row, not its message, says whether it is done: messages are acknowledged on receipt.
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = CELERY_BROKER_URL.startswith(("redis", "rediss"))
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_BEAT_SCHEDULE = {
+    "jobs-maintain": {"task": "mlops.jobs_maintain", "schedule": 30.0, "options": {"expires": 25}},
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
+DJANGO_CELERY_RESULTS_TASK_ID_MAX_LENGTH = 191
+
+# -- Jobs and engines -----------------------------------------------------------------------
+
+JOB_LEASE_SECONDS = env.float("JOB_LEASE_SECONDS", 30)
+JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", 3)
+# A queued row is sent again when its message is missing for this long.
+JOB_RESEND_SECONDS = env.float("JOB_RESEND_SECONDS", 10)
+MAINTENANCE_SECONDS = env.float("MAINTENANCE_SECONDS", 5)
+QUEUE_SEEN_SECONDS = env.float("QUEUE_SEEN_SECONDS", 60)
+READY_QUEUES = env.list("READY_QUEUES", default=["ocr"])
+
+ENGINES = {
+    "ocr": {
+        "rapidocr": {"BACKEND": "ocr.engines.rapidocr.RapidOcrEngine"},
+        "tesseract": {"BACKEND": "ocr.engines.tesseract.TesseractEngine"},
+    }
+    | env.json("OCR_ENGINES", {}),
+}
+ENGINES_PRELOAD = env.list("ENGINES_PRELOAD", default=[])
+OCR_DEFAULT_ENGINE = env.str("OCR_DEFAULT_ENGINE", "rapidocr")
+OCR_MIN_CONFIDENCE = env.float("OCR_MIN_CONFIDENCE", 0.5)
+OCR_DPI = env.int("OCR_DPI", 200)
+OCR_MAX_PAGES = env.int("OCR_MAX_PAGES", 2000)
+OCR_MAX_PIXELS = env.int("OCR_MAX_MEGAPIXELS", 150) * 1_000_000
+OCR_SYNC_WAIT_SECONDS = env.float("OCR_SYNC_WAIT_SECONDS", 30)
+
+# -- Tracking -------------------------------------------------------------------------------
+
+# "none" turns tracking off.
+MLFLOW_TRACKING_URI = env.str("MLFLOW_TRACKING_URI", f"sqlite:///{DATA_DIR / 'mlflow.db'}")
+MLFLOW_ARTIFACTS = env.str("MLFLOW_ARTIFACTS", str(DATA_DIR / "mlartifacts"))
+# Where people open MLflow in a browser; links on jobs start here.
+MLFLOW_UI_URL = env.str("MLFLOW_UI_URL", "http://localhost:5000")
+TRACKING_GIVE_UP = timedelta(hours=env.int("TRACKING_GIVE_UP_HOURS", 24))
+
+# -- API ------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "mlops.auth.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "mlops.api.Pagination",
+    "EXCEPTION_HANDLER": "mlops.api.error_response",
+    # `?format=` chooses a result's format, not DRF's renderer.
+    "URL_FORMAT_OVERRIDE": None,
+}
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": None, "TOKEN_PREFIX": "mk-"}
+KNOX_TOKEN_MODEL = "mlops.ApiKey"
+SPECTACULAR_SETTINGS = {
+    "TITLE": "MLOps platform",
+    "DESCRIPTION": "OCR, language models and fine-tuning on your own machines.",
+    "VERSION": "1.0.0",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+}
+
+# -- Logs -----------------------------------------------------------------------------------
+
+LOG_FORMAT = env.str("LOG_FORMAT", "json" if PRODUCTION else "console")
+LOGGING = logging_config(fmt=LOG_FORMAT, level=env.str("LOG_LEVEL", "INFO"))
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+# One line a request, when it ends; a job logs its own end.
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_CELERY_TASK_SUCCESS_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True
