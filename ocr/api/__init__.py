@@ -1,0 +1,1 @@
+"""The OCR app's REST views, split by noun."""

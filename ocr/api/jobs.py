@@ -1,0 +1,105 @@
+"""`/api/v1/ocr/jobs/`: start OCR, follow it, fetch what was read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import mixins, parsers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from mlops.exceptions import ApplicationError, NotAllowed
+from mlops.services import job_cancel
+from ocr import results, services
+from ocr.api.serializers import OcrJobCreateSerializer, OcrJobSerializer
+from ocr.models import Document, OcrJob
+
+
+class OcrJobViewSet(
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    viewsets.GenericViewSet,
+):
+    """Your OCR jobs; operators see everybody's."""
+
+    queryset = OcrJob.objects.none()
+    serializer_class = OcrJobSerializer
+    filterset_fields = {
+        "status": ["exact"],
+        "document": ["exact"],
+        "engine": ["exact"],
+        "created_at": ["gte", "lte"],
+    }
+    parser_classes = [parsers.JSONParser, parsers.MultiPartParser, parsers.FormParser]
+
+    def get_queryset(self) -> QuerySet[OcrJob]:
+        return OcrJob.objects.visible_to(self.request.user).select_related("document")
+
+    @extend_schema(request=OcrJobCreateSerializer, responses={202: OcrJobSerializer})
+    def create(self, request: Request) -> Response:
+        """Answers 202 at once; `Location` is where to poll."""
+        given = OcrJobCreateSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        options = dict(given.validated_data)
+        pk, file = options.pop("document", None), options.pop("file", None)
+        if file is not None:
+            job = services.upload_and_submit(
+                file=file, owner=request.user, source=Document.Source.API, **options
+            )
+        else:
+            document = get_object_or_404(Document.objects.visible_to(request.user), pk=pk)
+            job = services.ocr_job_submit(document=document, owner=request.user, **options)
+        return self._accepted(job)
+
+    @extend_schema(request=None, responses={202: OcrJobSerializer})
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, **_: Any) -> Response:
+        """A queued job ends at once; a running one after the page that it is at."""
+        job = self.get_object()
+        job_cancel(job=job)
+        return self._accepted(job)
+
+    @extend_schema(request=None, responses={202: OcrJobSerializer})
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, **_: Any) -> Response:
+        """Queues a failed or cancelled job again; pages already read are kept."""
+        job = self.get_object()
+        services.ocr_job_retry(job=job)
+        return self._accepted(job)
+
+    @extend_schema(
+        parameters=[OpenApiParameter("format", str, enum=["json", "txt"], default="json")],
+        responses={200: OpenApiTypes.OBJECT},
+    )
+    @action(detail=True)
+    def result(self, request: Request, **_: Any) -> HttpResponse:
+        """What was read. A job that failed or was cancelled gives the pages that it had read."""
+        job = self.get_object()
+        form = request.query_params.get("format", "json")
+        if form not in ("json", "txt"):
+            raise ApplicationError(
+                f"There is no format '{form}'. Choose one of: json, txt.",
+                code="unknown_format",
+                param="format",
+            )
+        if not job.finished:
+            raise NotAllowed(
+                f"The job is {job.status}: {job.progress_done} of {job.progress_total} pages are "
+                "read. Ask again once it has ended.",
+                code="not_finished",
+            )
+        read = job.results.select_related("page").order_by("page__number")
+        if form == "txt":
+            return HttpResponse(results.job_text(read), content_type="text/plain; charset=utf-8")
+        return JsonResponse(results.job_json(job, read), json_dumps_params={"ensure_ascii": False})
+
+    def _accepted(self, job: OcrJob) -> Response:
+        job = OcrJob.objects.select_related("document").get(pk=job.pk)
+        data = self.get_serializer(job).data
+        return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})

@@ -1,0 +1,118 @@
+"""What the OCR API takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from ocr.models import Document, OcrJob
+
+
+class DocumentSerializer(serializers.ModelSerializer):
+    pages = serializers.IntegerField(source="page_count", read_only=True)
+    url = serializers.HyperlinkedIdentityField(view_name="document-detail")
+
+    class Meta:
+        model = Document
+        fields = ["id", "url", "name", "size", "sha256", "media_type", "pages", "created_at"]
+
+
+class UploadSerializer(serializers.Serializer):
+    file = serializers.FileField(
+        allow_empty_file=True, help_text="PNG, JPEG, TIFF, WebP, BMP or PDF"
+    )
+
+
+class OcrOptionsSerializer(serializers.Serializer):
+    engine = serializers.CharField(default="auto", help_text="auto, or an engine's alias")
+    language = serializers.CharField(
+        default="auto", help_text="auto, an ISO code (ko, en), or several joined by +"
+    )
+    min_confidence = serializers.FloatField(
+        required=False, min_value=0, max_value=1, help_text="lines below it are flagged"
+    )
+    dpi = serializers.IntegerField(
+        required=False, min_value=50, max_value=600, help_text="at which PDF pages are drawn"
+    )
+    priority = serializers.IntegerField(default=3, min_value=0, max_value=9, help_text="0 first")
+
+
+class OcrJobCreateSerializer(OcrOptionsSerializer):
+    """Either the id of a document or a file."""
+
+    document = serializers.UUIDField(required=False)
+    file = serializers.FileField(required=False, allow_empty_file=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("document" in attrs) == ("file" in attrs):
+            raise serializers.ValidationError(
+                "Give either 'document' (the id of an uploaded one) or 'file' (an upload).",
+                code="document_or_file",
+            )
+        return attrs
+
+
+class OcrJobSerializer(serializers.ModelSerializer):
+    url = serializers.HyperlinkedIdentityField(view_name="ocrjob-detail")
+    document = serializers.PrimaryKeyRelatedField(read_only=True)
+    document_name = serializers.CharField(source="document.name", read_only=True)
+    progress = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    mlflow_run = serializers.URLField(source="mlflow_run_url", read_only=True)
+    result = serializers.SerializerMethodField()
+
+    class Meta:
+        model = OcrJob
+        fields = [
+            "id",
+            "url",
+            "status",
+            "document",
+            "document_name",
+            "engine",
+            "language",
+            "min_confidence",
+            "dpi",
+            "priority",
+            "progress",
+            "attempts",
+            "cancel_requested",
+            "error",
+            "mean_confidence",
+            "engine_seconds",
+            "pages_failed",
+            "created_at",
+            "started_at",
+            "finished_at",
+            "mlflow_run",
+            "result",
+        ]
+
+    def get_progress(self, job: OcrJob) -> dict[str, int]:
+        return {"done": job.progress_done, "total": job.progress_total}
+
+    def get_error(self, job: OcrJob) -> dict[str, str] | None:
+        return {"code": job.error_code, "message": job.error} if job.error else None
+
+    def get_result(self, job: OcrJob) -> str | None:
+        if not job.finished:
+            return None
+        return self.context["request"].build_absolute_uri(f"{job.get_absolute_url()}/result")
+
+
+class ExtractSerializer(serializers.Serializer):
+    """The fields of `POST /api/ocr/extract/sync`."""
+
+    image_file = serializers.FileField(allow_empty_file=True)
+    language = serializers.CharField(default="korean")
+    confidence_threshold = serializers.FloatField(default=0.5, min_value=0, max_value=1)
+    use_angle_cls = serializers.BooleanField(default=True)
+    engine = serializers.CharField(default="auto")
+    wait = serializers.FloatField(
+        default=settings.OCR_SYNC_WAIT_SECONDS,
+        min_value=0,
+        max_value=settings.OCR_SYNC_WAIT_SECONDS,
+        help_text="seconds to wait for the result before 202 is answered",
+    )

@@ -1,0 +1,45 @@
+"""What a batch's child process does: hold engines, open documents, read pages. No Django here."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+from mlops.engines import EngineCache, EngineSpec
+from ocr.formats import BadDocument, Limits
+from ocr.pages import PageSource, open_pages
+from ocr.reader import PageOutcome, ReadRequest, read_page
+
+_engines: EngineCache
+_limits: Limits
+# The document that the last page was from: the next one is mostly from the same.
+_open: dict[tuple[str, int], PageSource] = {}
+
+
+def initialise(specs: dict[str, EngineSpec], threads: int, limits: Limits) -> None:
+    """Called once in each child. `threads`: what one page may use."""
+    global _engines, _limits
+    # Ctrl-C is the parent's to handle: it lets the page under way end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _engines = EngineCache(
+        {
+            alias: replace(spec, options={"threads": threads, **spec.options})
+            for alias, spec in specs.items()
+        }
+    )
+    _limits = limits
+
+
+def read(path: str, index: int, dpi: int, request: ReadRequest) -> PageOutcome:
+    """Page `index` (from 0) of the document. Raises EngineUnavailable."""
+    key = (path, dpi)
+    if key not in _open:
+        while _open:
+            _open.popitem()[1].close()
+        try:
+            _open[key] = open_pages(Path(path), dpi=dpi, limits=_limits)
+        except (BadDocument, OSError) as error:
+            # It was whole when the batch took it up.
+            return PageOutcome(error=f"The file changed while it was read: {error}")
+    return read_page(_open[key], index, request, _engines)

@@ -1,0 +1,59 @@
+"""What every OCR engine is given and gives back.
+
+An engine module is pure: no ORM, no settings, no tracking. It imports its library only when an
+engine is built, so that its class can be read where the library is not installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Point = tuple[float, float]
+Polygon = tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of text as an engine saw it.
+
+    `polygon`: at least four points, clockwise from the top left, in pixels of the page image.
+    `confidence`: 0 to 1.
+    """
+
+    text: str
+    confidence: float
+    polygon: Polygon
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The lines of one page in reading order, and what read them."""
+
+    lines: tuple[Line, ...]
+    language: str
+    model_version: str
+
+
+class OcrEngine(Protocol):
+    """Reads one page image at a time; safe to call from several threads.
+
+    `name` is the library's name, `requirements` the file under requirements/ that installs it.
+    `languages` are ISO 639-1 codes (with a script where it matters: zh-Hans, zh-Hant).
+    """
+
+    name: ClassVar[str]
+    requirements: ClassVar[str]
+    languages: ClassVar[frozenset[str]]
+
+    device: str
+    model_version: str
+
+    def read(self, image: np.ndarray, *, languages: tuple[str, ...]) -> Reading:
+        """`image`: RGB, uint8, shape (height, width, 3). Raises ValueError on any other."""
+        ...
+
+    def close(self) -> None: ...

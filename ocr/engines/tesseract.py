@@ -1,0 +1,241 @@
+"""Tesseract 5, by way of its program: no bindings, one process a page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mlops.exceptions import EngineUnavailable, JobFailed
+from ocr.engines.base import Line, Reading
+from ocr.languages import AUTO, LANGUAGES
+
+_BY_DATA = {language.tesseract: code for code, language in LANGUAGES.items()}
+# Tesseract's layout analysis takes a page of East Asian text for columns of vertical writing (CER
+# 0.4 on a clean Korean page, 0.02 as one block); on Latin text it finds real columns.
+_ONE_BLOCK = frozenset({"ko", "ja", "zh-Hans", "zh-Hant"})
+_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+# Scripts by the names that Tesseract's detector gives them, where ISO 15924 is not their start.
+_SCRIPTS = {"Latin": "Latn", "Korean": "Kore", "Hangul": "Kore", "Japanese": "Jpan", "Han": "Hani"}
+# A word in Latin letters that is as sure as this is left as it is on a Korean page.
+_SURE = 0.9
+
+
+@dataclass(slots=True)
+class _Word:
+    """`line` tells words of one line from those of the next; `spaced`: a space comes before it."""
+
+    text: str
+    confidence: float
+    line: tuple[str, ...]
+    left: int
+    top: int
+    right: int
+    bottom: int
+    spaced: bool = True
+
+
+class TesseractEngine:
+    """Reads any language whose trained data is installed, several at once.
+
+    `timeout` is in seconds a page; `segmentation` is Tesseract's --psm, by default chosen by
+    language. `installed` are the languages there is data for.
+    """
+
+    name: ClassVar[str] = "tesseract"
+    requirements: ClassVar[str] = "ocr.txt"
+    languages: ClassVar[frozenset[str]] = frozenset(_BY_DATA.values())
+
+    def __init__(
+        self,
+        *,
+        program: str = "tesseract",
+        data_dir: str | None = None,
+        timeout: float = 120,
+        segmentation: int | None = None,
+    ) -> None:
+        """Raises EngineUnavailable if the program or all of its trained data is missing."""
+        found = shutil.which(program)
+        if found is None:
+            raise EngineUnavailable(
+                f"The tesseract engine needs the program {program}: apt-get install tesseract-ocr"
+            )
+        self._command = [found, *(["--tessdata-dir", data_dir] if data_dir else [])]
+        self._timeout = timeout
+        self._segmentation = segmentation
+        listed = self._run(["--list-langs"]).splitlines()[1:]
+        self.installed = frozenset(_BY_DATA[data] for data in listed if data in _BY_DATA)
+        self._tells_scripts = "osd" in listed
+        if not self.installed:
+            raise EngineUnavailable(
+                "Tesseract has no trained data: apt-get install tesseract-ocr-eng"
+            )
+        version = re.match(r"tesseract v?(\S+)", self._run(["--version"]))
+        self.model_version = f"tesseract {version[1] if version else 'unknown'}"
+        self.device = "cpu tesseract 1 thread"
+
+    def read(self, image: np.ndarray, *, languages: tuple[str, ...]) -> Reading:
+        """`image`: RGB, uint8, shape (height, width, 3). Lines stand in Tesseract's own order.
+
+        Raises EngineUnavailable where a language's trained data is missing.
+        """
+        page = _grey(image)
+        asked = tuple(sorted(self.installed)) if languages == (AUTO,) else languages
+        missing = [code for code in asked if code not in self.installed]
+        if missing:
+            packages = (LANGUAGES[code].tesseract.replace("_", "-") for code in missing)
+            raise EngineUnavailable(
+                f"Tesseract has no trained data for {', '.join(missing)}: "
+                f"apt-get install {' '.join(f'tesseract-ocr-{name}' for name in packages)}"
+            )
+        # Korean data alone reads "Invoice" as "100166"; and Korean pages do hold English words.
+        reading = (*asked, "en") if "ko" in asked and "en" in self.installed else asked
+        reading = tuple(dict.fromkeys(reading))
+        words = self._words(page, reading)
+        if "ko" in reading and len(reading) > 1 and _mixed(words):
+            words = _corrected(words, self._words(page, ("ko",)))
+        return Reading(_lines(words), "+".join(languages), self.model_version)
+
+    def detect_script(self, image: np.ndarray) -> tuple[str, float]:
+        """The page's main script in ISO 15924 (`Latn`, `Kore`), and Tesseract's confidence (0 up).
+
+        ("", 0.0) where there is too little text to tell. Mixed pages tend to come out as Latin.
+        """
+        if not self._tells_scripts:
+            raise EngineUnavailable("Tesseract can't tell scripts: apt-get install tesseract-ocr")
+        report = self._run(["-", "-", "--psm", "0"], _grey(image), may_fail=True)
+        found = re.search(r"Script: (\S+)\s+Script confidence: (\S+)", report)
+        if found is None:
+            return "", 0.0
+        return _SCRIPTS.get(found[1], found[1][:4]), float(found[2])
+
+    def close(self) -> None:
+        """Nothing is held between pages."""
+
+    def _words(self, page: np.ndarray, languages: tuple[str, ...]) -> list[_Word]:
+        segmentation = self._segmentation or (6 if _ONE_BLOCK.intersection(languages) else 3)
+        data = "+".join(LANGUAGES[code].tesseract for code in languages)
+        options = ["-", "-", "-l", data, "--psm", str(segmentation)]
+        return _parse(self._run([*options, "tsv", "txt"], page))
+
+    def _run(
+        self, options: list[str], page: np.ndarray | None = None, *, may_fail: bool = False
+    ) -> str:
+        # PGM: the raw bytes behind a line of header, nothing to pack and nothing to unpack.
+        stdin = None
+        if page is not None:
+            stdin = b"P5 %d %d 255\n" % (page.shape[1], page.shape[0]) + page.tobytes()
+        try:
+            done = subprocess.run(
+                [*self._command, *options],
+                input=stdin,
+                capture_output=True,
+                timeout=self._timeout,
+                # Its own threads make it ten times slower.
+                env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise JobFailed(
+                f"Tesseract did not finish a page within {self._timeout:g} s.", code="ocr_timeout"
+            ) from None
+        if done.returncode and not may_fail:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise JobFailed(
+                f"Tesseract failed: {said[-1] if said else f'exit {done.returncode}'}",
+                code="ocr_failed",
+            )
+        return done.stdout.decode(errors="replace")
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(
+            f"Expected RGB uint8 of shape (height, width, 3), got {image.dtype} {image.shape}."
+        )
+    # ITU-R BT.601 luma in 16 bits; the weights add up to 256.
+    red, green, blue = (image[..., channel].astype(np.uint16) for channel in range(3))
+    return ((red * 77 + green * 150 + blue * 29) >> 8).astype(np.uint8)
+
+
+def _parse(output: str) -> list[_Word]:
+    """Words from the table, and from the plain text beside it where a space stands.
+
+    The table gives each Korean syllable a row of its own, so only the text tells whether two rows
+    are one word.
+    """
+    rows = [line.split("\t") for line in output.splitlines()]
+    text = "\n".join(row[0] for row in rows if len(row) < 12)
+    words, at = [], 0
+    for row in rows:
+        if len(row) < 12 or row[0] != "5" or not row[11].strip():
+            continue
+        left, top, width, height = map(int, row[6:10])
+        word = row[11].strip()
+        confidence = min(max(float(row[10]) / 100, 0.0), 1.0)
+        found = text.find(word, at)
+        spaced = found != at
+        at = found + len(word) if found >= 0 else at
+        box = (left, top, left + width, top + height)
+        words.append(_Word(word, confidence, tuple(row[2:5]), *box, spaced))
+    return words
+
+
+def _mixed(words: list[_Word]) -> bool:
+    """Whether a Korean page holds words that may be Hangul read as Latin letters."""
+    doubtful = any(word.confidence < _SURE and not _HANGUL.search(word.text) for word in words)
+    return doubtful and any(_HANGUL.search(word.text) for word in words)
+
+
+def _corrected(words: list[_Word], korean: list[_Word]) -> list[_Word]:
+    """Doubtful words without Hangul give way to what Korean data alone saw there, if surer.
+
+    With both sets of data loaded Tesseract at times prefers "AlSH" to the Korean word it stands
+    for; alone, Korean data reads the word well and the English ones as digits of low confidence.
+    """
+    result = []
+    for word in words:
+        if word.confidence >= _SURE or _HANGUL.search(word.text):
+            result.append(word)
+            continue
+        middle = (word.top + word.bottom) / 2
+        there = [
+            other
+            for other in korean
+            if word.left <= (other.left + other.right) / 2 <= word.right
+            and other.top <= middle <= other.bottom
+        ]
+        surer = _confidence(there) > word.confidence
+        if surer and any(_HANGUL.search(other.text) for other in there):
+            for place, other in enumerate(there):
+                other.line = word.line
+                other.spaced = other.spaced if place else word.spaced
+            result.extend(there)
+        else:
+            result.append(word)
+    return result
+
+
+def _lines(words: list[_Word]) -> tuple[Line, ...]:
+    by_line: dict[tuple[str, ...], list[_Word]] = {}
+    for word in words:
+        by_line.setdefault(word.line, []).append(word)
+    lines = []
+    for members in by_line.values():
+        text = "".join(f"{' ' if word.spaced else ''}{word.text}" for word in members).strip()
+        left, top = min(word.left for word in members), min(word.top for word in members)
+        right, bottom = max(word.right for word in members), max(word.bottom for word in members)
+        polygon = ((left, top), (right, top), (right, bottom), (left, bottom))
+        lines.append(Line(text, _confidence(members), polygon))
+    return tuple(lines)
+
+
+def _confidence(words: list[_Word]) -> float:
+    """Mean over characters, so that a stray mark does not weigh as much as a word."""
+    length = sum(len(word.text) for word in words)
+    return sum(word.confidence * len(word.text) for word in words) / max(length, 1)

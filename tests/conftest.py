@@ -1,0 +1,36 @@
+"""Fixtures for the whole suite; `tests/environment.py` has prepared the process already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import pytest
+
+from tests.services import MissingProgram, PostgresServer, RedisServer
+
+AnyServer = TypeVar("AnyServer", PostgresServer, RedisServer)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A second PostgreSQL, apart from the suite's own: a test may stop, kill and wipe it.
+
+    Leave it running.
+    """
+    with installed(PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis that keeps nothing on disk. Leave it running; clear it with `wipe()`."""
+    with installed(RedisServer) as server:
+        yield server
+
+
+def installed(kind: type[AnyServer]) -> AnyServer:
+    try:
+        return kind()
+    except MissingProgram as error:
+        pytest.fail(str(error), pytrace=False)
