@@ -25,8 +25,13 @@ def use_django_logging(**_: Any) -> None:
 def check_settings(**_: Any) -> None:
     """A worker refuses to start on settings that `manage.py check` refuses."""
     from django.core.management import call_command
+    from django.core.management.base import SystemCheckError
 
-    call_command("check")
+    try:
+        call_command("check")
+    except SystemCheckError as error:
+        # Celery logs what a receiver raises and goes on; only this ends the process.
+        raise SystemExit(str(error)) from error
 
 
 @signals.worker_ready.connect

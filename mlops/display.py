@@ -18,7 +18,7 @@ STATUS_VARIANTS = {
     Job.Status.FAILED: "danger",
     Job.Status.CANCELLED: "warning",
 }
-NOTHING = "–"
+NOTHING = "-"
 
 
 def label(text: str, variant: str = "") -> SafeString:
@@ -76,9 +76,16 @@ def job_duration(job: Job) -> str:
     return duration(job.seconds)
 
 
-def moment(value: datetime | None) -> str:
+def moment(value: datetime | None) -> SafeString | str:
     """A point in time in the installation's time zone, to the minute."""
-    return timezone.localtime(value).strftime("%Y-%m-%d %H:%M") if value else NOTHING
+    if value is None:
+        return NOTHING
+    local = timezone.localtime(value)
+    return format_html(
+        '<time class="nowrap" datetime="{}">{}</time>',
+        local.isoformat(timespec="seconds"),
+        local.strftime("%Y-%m-%d %H:%M"),
+    )
 
 
 def percent(value: float | None) -> str:

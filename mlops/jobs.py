@@ -101,7 +101,7 @@ def _run(job: J, run: Callable[[J, JobContext], None]) -> str:
         _crash(job, error)
     else:
         job.finish(Job.Status.SUCCEEDED, track=True)
-    return job.status
+    return job.status if job.finished else "lease lost"
 
 
 def _crash(job: Job, error: Exception) -> None:

@@ -204,7 +204,9 @@ class Job(models.Model):
             tracking=self.Tracking.PENDING if track else self.Tracking.NONE,
             tracking_after=Now(),
         )
-        self.refresh_from_db()
+        if ended:
+            # Not otherwise: the row's new holder would become ours.
+            self.refresh_from_db()
         return bool(ended)
 
     def release(self, *, counted: bool) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import environ
 
+from mlops import console
 from mlops.broker import register_transport, transport_options
 from mlops.logs import logging_config
 from mlops.secrets import embedded_secret_key
@@ -90,6 +91,8 @@ TEMPLATES = [
 ROOT_URLCONF = "mlops.urls"
 ASGI_APPLICATION = "mlops.asgi.application"
 AUTH_USER_MODEL = "mlops.User"
+# Its only table is replaced by ApiKey, but its migrations would make it all the same.
+MIGRATION_MODULES = {"knox": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -253,6 +256,10 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/v1",
 }
+
+# -- Console --------------------------------------------------------------------------------
+
+UNFOLD = console.UNFOLD
 
 # -- Logs -----------------------------------------------------------------------------------
 

@@ -1,2 +1,157 @@
-def read(image, choice, *, free, engines):
-    return choice, engines.get(choice.engine).read(image, languages=("en",))
+"""`language="auto"`: the default engine reads first, and another only where it visibly failed.
+
+The sign is how much text comes out of the boxes. Latin letters are half as wide as their line is
+high, East Asian ones as wide; a recogniser leaves gaps where it does not know a script, however
+sure it is of the rest. Measured, in letters of half width per height of line: English pages and
+59 of 60 receipts 1.9 and more, mixed Korean and English 0.7 to 1.3, Korean 0.2 to 0.3.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mlops.exceptions import EngineUnavailable
+from ocr.engines.base import Polygon, Reading
+from ocr.engines.rapidocr import PartialReading
+from ocr.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mlops.engines import EngineCache
+    from ocr.engines.base import OcrEngine
+    from ocr.engines.tesseract import TesseractEngine
+    from ocr.routing import Choice
+
+_FULL = 1.75
+# A second reading must hold this much more text than the first, this share of it in the script
+# that it was asked for, and be this sure of it.
+_MORE = 1.15
+_OWN_SCRIPT = 0.1
+_SURE = 0.5
+# The scripts worth a second reading, and how Unicode's names of their letters begin.
+_LETTERS = {
+    "Kore": "HANGUL",
+    "Cyrl": "CYRILLIC",
+    "Grek": "GREEK",
+    "Arab": "ARABIC",
+    "Hebr": "HEBREW",
+    "Deva": "DEVANAGARI",
+    "Beng": "BENGALI",
+    "Taml": "TAMIL",
+    "Telu": "TELUGU",
+    "Knda": "KANNADA",
+    "Mlym": "MALAYALAM",
+    "Khmr": "KHMER",
+    "Laoo": "LAO",
+    "Mymr": "MYANMAR",
+    "Geor": "GEORGIAN",
+    "Armn": "ARMENIAN",
+    "Thai": "THAI",
+}
+
+
+def read(
+    image: np.ndarray, choice: Choice, *, free: bool, engines: EngineCache
+) -> tuple[Choice, Reading]:
+    """Reads the page with `choice`; where that fails and `free`, with one that knows the script.
+
+    The choice that comes back says in its note why another engine read the page. A good reading
+    is never given up: the second must hold clearly more text, in the script it was asked for.
+    """
+    engine = engines.get(choice.engine)
+    reading = engine.read(image, languages=choice.languages)
+    if not free or fullness(reading) >= _FULL or _blank(image):
+        return choice, reading
+    other = _reader_of_scripts(choice.engine, engines)
+    if other is None:
+        return choice, reading
+    alias, helper = other
+    for code in _candidates(image, engine, helper):
+        second = helper.read(image, languages=(code,))
+        if _beats(second, reading, LANGUAGES[code].script):
+            language = LANGUAGES[code]
+            note = (
+                f"{choice.engine} left part of the page unread; "
+                f"{alias} reads it as {language.name}."
+            )
+            return replace(choice, engine=alias, languages=(code,), note=note), second
+    return choice, reading
+
+
+def fullness(reading: Reading) -> float:
+    """Letters of half width per height of line, over all boxes in which there is text: 2 or so.
+
+    Boxes of which the engine made nothing count as room. 0 where there is no box at all.
+    """
+    room = sum(_length(line.polygon) for line in reading.lines)
+    if isinstance(reading, PartialReading):
+        room += sum(_length(polygon) for polygon in reading.unread)
+    return _widths(line.text for line in reading.lines) / room if room else 0.0
+
+
+def _reader_of_scripts(default: str, engines: EngineCache) -> tuple[str, TesseractEngine] | None:
+    for alias, spec in engines.specs.items():
+        if alias != default and getattr(spec.backend_class(), "tells_scripts", False):
+            try:
+                return alias, engines.get(alias)
+            except EngineUnavailable:
+                continue
+    return None
+
+
+def _candidates(image: np.ndarray, engine: OcrEngine, helper: TesseractEngine) -> list[str]:
+    """Languages worth a second reading: those of a script that only the helper knows.
+
+    With one such language there is nothing to ask. With several Tesseract's detector of scripts
+    chooses; it calls mixed pages Latin, and then Korean is the guess.
+    """
+    extra = [
+        code
+        for code in sorted(helper.installed - engine.languages)
+        if LANGUAGES[code].script in _LETTERS
+    ]
+    if len(extra) < 2:
+        return extra
+    script, _ = helper.detect_script(image)
+    return [code for code in extra if LANGUAGES[code].script == script] or [
+        code for code in extra if code == "ko"
+    ]
+
+
+def _beats(second: Reading, first: Reading, script: str) -> bool:
+    text = "".join(line.text for line in second.lines)
+    letters = [character for character in text if not character.isspace()]
+    own = sum(unicodedata.name(letter, "").startswith(_LETTERS[script]) for letter in letters)
+    sure = sum(line.confidence * len(line.text) for line in second.lines)
+    before = _widths(line.text for line in first.lines)
+    return (
+        _widths([text]) >= _MORE * before
+        and own >= _OWN_SCRIPT * max(len(letters), 1)
+        and sure >= _SURE * max(len(text), 1)
+    )
+
+
+def _widths(texts: Iterable[str]) -> int:
+    """Letters of half width: an East Asian one counts twice, a space not at all."""
+    return sum(
+        2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for text in texts
+        for character in text
+        if not character.isspace()
+    )
+
+
+def _length(polygon: Polygon) -> float:
+    """A box's longer side in units of its shorter one."""
+    across = math.dist(polygon[0], polygon[1])
+    down = math.dist(polygon[0], polygon[-1])
+    return max(across, down) / max(min(across, down), 1.0)
+
+
+def _blank(image: np.ndarray) -> bool:
+    return int(image.max()) - int(image.min()) < 32

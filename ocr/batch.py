@@ -47,7 +47,11 @@ class BatchOptions:
 
 @dataclass(slots=True)
 class FileRun:
-    """One file on its way through. `left`: page numbers (from 1) that nobody has read yet."""
+    """One file on its way through.
+
+    `left`: page numbers (from 1) that nobody has read yet; `suspected`: how many of its pages wait
+    to be read alone, since one of them may have killed a process.
+    """
 
     target: Target
     job: OcrJob | None = None
@@ -55,6 +59,7 @@ class FileRun:
     pages: dict[int, int] = field(default_factory=dict)
     left: deque[int] = field(default_factory=deque)
     under_way: int = 0
+    suspected: int = 0
     error: str = ""
     skipped: bool = False
     ended: bool = False
@@ -87,29 +92,42 @@ class Batch:
         self._pool = self._new_pool()
 
     def events(self) -> Iterator[PageDone | FileDone]:
-        """Raises EngineUnavailable, which concerns every file; jobs under way end cancelled."""
+        """Raises EngineUnavailable, which concerns every file; jobs under way end with it."""
+        status, code, reason = Job.Status.CANCELLED, "stopped", "The batch was stopped."
         try:
             while self._targets or self._open:
                 yield from self._fill()
                 yield from self._collect()
+        except EngineUnavailable as error:
+            status, code, reason = Job.Status.FAILED, error.code, error.message
+            raise
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
-            for run in self._open:
-                self._finish(run, Job.Status.CANCELLED, "The batch was stopped.")
+            for run in list(self._open):
+                self._end(run, status, code, reason)
 
     # -- pages out to the children ----------------------------------------------------------
 
     def _fill(self) -> Iterator[FileDone]:
-        if self._suspects or (self._tasks and self._is_isolated()):
-            # After a crash the pages that were under way go one by one, to find the culprit.
+        """Keeps the window of pages under way full, taking up the next file when it has room.
+
+        After a crash the pages that were under way go one by one, to find the one at fault.
+        """
+        if self._suspects:
             if not self._tasks:
-                self._submit(*self._suspects.popleft())
+                run, number = self._suspects.popleft()
+                run.suspected -= 1
+                if not self._submit(run, number):
+                    run.left.remove(number)
+                    run.suspected += 1
+                    self._suspects.appendleft((run, number))
             return
         window = self._options.workers * 2
         while len(self._tasks) < window:
             run = next((run for run in self._open if run.left), None)
             if run is not None:
-                self._submit(run, run.left.popleft())
+                if not self._submit(run, run.left.popleft()):
+                    return
             elif self._targets:
                 run = self._start(self._targets.popleft())
                 if run.ended:
@@ -117,18 +135,21 @@ class Batch:
             else:
                 return
 
-    def _is_isolated(self) -> bool:
-        return len(self._tasks) == 1 and self._isolated
-
-    _isolated = False
-
-    def _submit(self, run: FileRun, number: int) -> None:
+    def _submit(self, run: FileRun, number: int) -> bool:
+        """False if the pool has broken meanwhile; the pages under way tell of it, too."""
         assert run.job is not None and run.path is not None
-        task = self._pool.submit(
-            batch_child.read, str(run.path), number - 1, run.job.dpi, read_request(run.job)
-        )
+        try:
+            task = self._pool.submit(
+                batch_child.read, str(run.path), number - 1, run.job.dpi, read_request(run.job)
+            )
+        except BrokenProcessPool:
+            run.left.appendleft(number)
+            if not self._tasks:
+                self._pool = self._new_pool()
+            return False
         self._tasks[task] = (run, number)
         run.under_way += 1
+        return True
 
     def _new_pool(self) -> ProcessPoolExecutor:
         specs = engines.specs("ocr")
@@ -143,22 +164,17 @@ class Batch:
     # -- results back -----------------------------------------------------------------------
 
     def _collect(self) -> Iterator[PageDone | FileDone]:
+        """Raises EngineUnavailable."""
         if self._tasks:
             done, _pending = wait(self._tasks, return_when=FIRST_COMPLETED)
-            for task in done:
-                if task not in self._tasks:
-                    continue
-                try:
+            try:
+                for task in done:
                     outcome = task.result()
-                except BrokenProcessPool:
-                    yield from self._crashed()
-                    break
-                except EngineUnavailable:
-                    raise
-                run, number = self._tasks.pop(task)
-                yield from self._arrived(run, number, outcome)
-        for run in [run for run in self._open if not run.left and not run.under_way]:
-            self._finish(run, Job.Status.SUCCEEDED)
+                    yield from self._arrived(*self._tasks.pop(task), outcome)
+            except BrokenProcessPool:
+                yield from self._crashed()
+        for run in [run for run in self._open if not (run.left or run.under_way or run.suspected)]:
+            self._finish(run)
             yield FileDone(run)
 
     def _arrived(self, run: FileRun, number: int, outcome: PageOutcome) -> Iterator[PageDone]:
@@ -181,14 +197,12 @@ class Batch:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._new_pool()
         if len(under_way) == 1:
-            run, number = under_way[0]
-            yield from self._arrived(run, number, PageOutcome(error=CRASHED))
-            self._isolated = bool(self._suspects)
+            yield from self._arrived(*under_way[0], PageOutcome(error=CRASHED))
             return
         for run, number in under_way:
             run.under_way -= 1
+            run.suspected += 1
             self._suspects.append((run, number))
-        self._isolated = True
 
     # -- one file's rows --------------------------------------------------------------------
 
@@ -236,21 +250,26 @@ class Batch:
             "dpi": self._options.dpi,
         }
 
-    def _finish(self, run: FileRun, status: str, error: str = "") -> None:
+    def _finish(self, run: FileRun) -> None:
+        """All pages are in: totals, status, outputs."""
         assert run.job is not None
-        job, code = run.job, "stopped" if error else ""
-        if run.error and not error:
-            status, error, code = Job.Status.CANCELLED, run.error, "cancelled"
-        if status == Job.Status.SUCCEEDED:
-            try:
-                summarise(job)
-            except JobFailed as failure:
-                status, error, code = Job.Status.FAILED, failure.message, failure.code
+        if run.error:
+            self._end(run, Job.Status.CANCELLED, "cancelled", run.error)
+            return
+        try:
+            summarise(run.job)
+        except JobFailed as failure:
+            self._end(run, Job.Status.FAILED, failure.code, failure.message)
+        else:
+            self._end(run, Job.Status.SUCCEEDED)
+        run.job.refresh_from_db()
+        write_outputs(run.job, run.target, self._options.formats)
+
+    def _end(self, run: FileRun, status: str, code: str = "", error: str = "") -> None:
+        assert run.job is not None
         run.hold.close()
-        if job.status == Job.Status.RUNNING:
-            job.finish(status, code=code, error=error, track=True)
+        # One that an earlier run had finished stays as it is.
+        if run.job.status == Job.Status.RUNNING:
+            run.job.finish(status, code=code, error=error, track=True)
         run.error, run.ended = error, True
-        self._open.remove(run) if run in self._open else None
-        if status != Job.Status.CANCELLED:
-            job.refresh_from_db()
-            write_outputs(job, run.target, self._options.formats)
+        self._open.remove(run)

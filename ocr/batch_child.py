@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging.config
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 from mlops.engines import EngineCache, EngineSpec
+from mlops.logs import logging_config
 from ocr.formats import BadDocument, Limits
 from ocr.pages import PageSource, open_pages
 from ocr.reader import PageOutcome, ReadRequest, read_page
@@ -20,6 +22,8 @@ _open: dict[tuple[str, int], PageSource] = {}
 def initialise(specs: dict[str, EngineSpec], threads: int, limits: Limits) -> None:
     """Called once in each child. `threads`: what one page may use."""
     global _engines, _limits
+    # To stderr, as in the parent: stdout is for the figures that it prints.
+    logging.config.dictConfig(logging_config(fmt="console", level="WARNING"))
     # Ctrl-C is the parent's to handle: it lets the page under way end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _engines = EngineCache(

@@ -75,13 +75,15 @@ class Stack:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, *command: str, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """A process of the stack; its output goes to `<name>.log` in the data folder."""
         with (self.data_dir / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=ROOT,
-                env=self.env,
+                env=self.env | (env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -97,9 +99,15 @@ class Stack:
         return process
 
     def worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
-        """A worker as `celery` starts it, without anybody to restart it."""
+        """A worker as `celery` starts it, without anybody to restart it.
+
+        With documents in S3 it stands for another machine: its data folder is its own.
+        """
+        env = {}
+        if "S3_BUCKET" in self.env:
+            env["DATA_DIR"] = str(self.data_dir / f"machine-{name}")
         options = ["-Q", "default,ocr,llm,train", "-P", "threads", "-c", "1", "-n", f"{name}@%h"]
-        return self.start(name, "-m", "celery", "-A", "mlops", "worker", *options)
+        return self.start(name, "-m", "celery", "-A", "mlops", "worker", *options, env=env)
 
     def supervised_worker(self) -> subprocess.Popen[bytes]:
         """A worker that is started again when it dies."""
@@ -124,7 +132,7 @@ class Stack:
 
     def submit(self, path: Path, **options: Any) -> dict[str, Any]:
         with path.open("rb") as file:
-            data = {"language": "en", **options}
+            data = {"language": "en", "dpi": 110, **options}
             answer = self.client.post("/api/v1/ocr/jobs/", files={"file": file}, data=data)
         assert answer.status_code == 202, answer.text
         assert answer.headers["Location"].endswith(f"/{answer.json()['id']}")

@@ -30,7 +30,9 @@ class DocumentAdmin(IntakeAdmin):
     list_per_page = 50
     actions = ("run_ocr",)
     view_on_site = False
+    change_list_template = "ocr/document_change_list.html"
     change_form_template = "ocr/document_change_form.html"
+    show_add_link = False
 
     # -- who may do what ----------------------------------------------------------------------
 
@@ -86,16 +88,17 @@ class DocumentAdmin(IntakeAdmin):
         status = display.live(job, "status_label", display.status_label(job), source)
         return format_html('<a href="{}">{}</a>', display.job_url(job), status)
 
+    @column(description="SHA-256")
+    def digest(self, document: Document) -> SafeString:
+        return format_html("<code>{}</code>", document.sha256)
+
     @column(description="File")
     def download(self, document: Document) -> SafeString:
         return display.link(reverse("document-file", args=[document.pk]), "download the original")
 
     def get_fieldsets(self, request: HttpRequest, obj: Document | None = None) -> list[Any]:
-        names = ("name", "type", "weight", "pages", "download")
-        return [
-            (None, {"fields": names}),
-            ("Origin", {"fields": ("owner", "source", "created", "sha256")}),
-        ]
+        rows = (("pages", "owner"), ("type", "source"), ("weight", "created"))
+        return [(None, {"fields": (*rows, "download", "digest")})]
 
     # -- one document -------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ def language_choices() -> list[tuple[str, str]]:
     """Every language that some engine reads."""
     read = set().union(*(s.backend_class().languages for s in engines.specs("ocr").values()))
     known = [language for language in LANGUAGES.values() if language.code in read]
-    known.sort(key=lambda one: (one.code not in COMMON, one.name))
+    known.sort(key=lambda one: (*(one.code != code for code in COMMON), one.name))
     return [
         (one.code, one.name if one.name == one.native_name else f"{one.name} · {one.native_name}")
         for one in known

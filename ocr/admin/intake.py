@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -21,6 +21,9 @@ from ocr.models import Document
 class IntakeAdmin(ModelAdmin):
     """The upload page, and the one that asks for engine and language."""
 
+    class Media:
+        css: ClassVar = {"all": ["ocr/console.css"]}
+
     def has_run_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("ocr.add_ocrjob")
 
@@ -31,9 +34,10 @@ class IntakeAdmin(ModelAdmin):
     ) -> HttpResponse:
         if not self.has_add_permission(request):
             raise PermissionDenied
-        form = UploadForm(request.POST or None, request.FILES or None)
+        sent = request.method == "POST"
+        form = UploadForm(request.POST, request.FILES) if sent else UploadForm()
         refused: list[tuple[str, str]] = []
-        if request.method == "POST" and form.is_valid():
+        if sent and form.is_valid():
             stored, refused = self._store(request, form)
             if stored:
                 self.message_user(request, _stored_message(stored, form), messages.SUCCESS)

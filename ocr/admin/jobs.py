@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display as column
 
 from mlops import display
-from mlops.admin.jobs import JobAdminBase
+from mlops.admin.job_base import JobAdminBase
 from mlops.models import Job
 from ocr import services, viewer
 from ocr.admin.gallery import gallery
@@ -23,14 +23,17 @@ from ocr.models import OcrJob
 @admin.register(OcrJob)
 class OcrJobAdmin(JobAdminBase):
     list_display = (
-        *("document_name", "status_label", "progress", "engine", "language"),
-        *("mean", "failed", "duration", "owner", "created", "mlflow"),
+        *("document_name", "status_label", "progress", "mean", "failed"),
+        *("duration", "owner", "created", "mlflow"),
     )
     list_filter = ("status", "engine", "language", "created_at", "owner")
     search_fields = ("document__name", "id", "error", "owner__username")
     list_select_related = ("owner", "document")
     live_cells = (*JobAdminBase.live_cells, "mean", "failed")
     change_form_template = "ocr/job_change_form.html"
+
+    class Media:
+        css: ClassVar = {"all": ["ocr/console.css"]}
 
     def retry(self, job: Job) -> None:
         services.ocr_job_retry(job=job)
@@ -41,7 +44,11 @@ class OcrJobAdmin(JobAdminBase):
     @column(description="Document", ordering="document__name")
     def document_name(self, job: OcrJob) -> SafeString:
         return format_html(
-            '<span class="console-ellipsis" title="{0}">{0}</span>', job.document.name
+            '<span class="console-ellipsis" title="{0}">{0}</span>'
+            '<span class="console-subtle">engine {1}, language {2}</span>',
+            job.document.name,
+            job.engine,
+            job.language,
         )
 
     @column(description="Document")
@@ -63,22 +70,39 @@ class OcrJobAdmin(JobAdminBase):
     def engine_time(self, job: OcrJob) -> str:
         return display.duration(job.engine_seconds)
 
+    @column(description="Resolution")
+    def resolution(self, job: OcrJob) -> str:
+        return f"{job.dpi} dpi, where a page is drawn from a PDF"
+
     @column(description="Threshold")
     def threshold(self, job: OcrJob) -> str:
         return f"{display.percent(job.min_confidence)}: lines below it are flagged"
 
     def get_fieldsets(self, request: HttpRequest, obj: OcrJob | None = None) -> list[Any]:
         return [
-            (None, {"fields": ("document_link", "status_label", "progress", "mean", "failed")}),
+            (
+                None,
+                {
+                    "fields": (
+                        ("document_link", "status_label"),
+                        ("engine", "progress"),
+                        ("language", "mean"),
+                        ("duration", "failed"),
+                    )
+                },
+            ),
             *self.error_fieldsets(obj),
-            ("Asked for", {"fields": ("engine", "language", "threshold", "dpi", "priority")}),
             (
                 "Run",
                 {
                     "classes": ("collapse",),
                     "fields": (
-                        *("owner", "worker", "attempts_of", "created", "started", "ended"),
-                        *("duration", "engine_time", "mlflow"),
+                        ("owner", "created"),
+                        ("worker", "started"),
+                        ("attempts_of", "ended"),
+                        ("mlflow", "engine_time"),
+                        ("resolution", "priority"),
+                        "threshold",
                     ),
                 },
             ),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import FileResponse
+from django.http import FileResponse, HttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.parsers import MultiPartParser
@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from ocr import services
 from ocr.api.serializers import DocumentSerializer, UploadSerializer
 from ocr.models import Document
+from ocr.page_response import SIDES, page_image_response
 
 
 class DocumentViewSet(
@@ -65,3 +66,19 @@ class DocumentViewSet(
             filename=document.name,
             content_type="application/octet-stream",
         )
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("number", int, "path", description="counted from 1"),
+            OpenApiParameter(
+                "max_side",
+                int,
+                description=f"longer side in pixels, {SIDES.start} to {SIDES.stop - 1}",
+            ),
+        ],
+        responses={(200, "image/jpeg"): OpenApiTypes.BINARY},
+    )
+    @action(detail=True, url_path=r"pages/(?P<number>\d{1,6})/image")
+    def page_image(self, request: Request, number: str, **_: Any) -> HttpResponse:
+        """One page drawn anew, for showing."""
+        return page_image_response(request, self.get_object(), int(number))

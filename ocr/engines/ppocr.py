@@ -16,12 +16,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    # For each line of a batch and each step of it: the best character's number, its probability.
-    Answer = tuple[np.ndarray, np.ndarray]
-    # Batches, uint8 BGR (n, 48, w, 3) each, to their answers.
-    Recogniser = Callable[[list[np.ndarray]], list[Answer]]
+    from collections.abc import Sequence
 
 CROP_HEIGHT = 48
 BLANK = 0

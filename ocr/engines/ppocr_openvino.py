@@ -21,7 +21,7 @@ from mlops.exceptions import EngineUnavailable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocr.engines.ppocr import Answer, Recogniser
+    from ocr.engines.rapidocr import Answer, Recogniser
 
 
 class OpenVinoNetworks:

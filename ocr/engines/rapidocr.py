@@ -8,20 +8,26 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from mlops.exceptions import EngineUnavailable
-from ocr.engines.base import Line, Reading
+from ocr.engines.base import Line, Polygon, Reading
 from ocr.languages import AUTO, LANGUAGES
 from ocr.reading import reading_order
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
-    from ocr.engines.ppocr import Recogniser
+    # For each line of a batch and each step of it: the best character's number, its probability.
+    Answer = tuple[np.ndarray, np.ndarray]
+    # Batches, uint8 BGR (n, 48, w, 3) each, to their answers.
+    Recogniser = Callable[[list[np.ndarray]], list[Answer]]
 
 DETECTION = "PP-OCRv6_det_small.onnx"
 RECOGNITION = "PP-OCRv6_rec_small.onnx"
@@ -32,6 +38,13 @@ _LATIN = frozenset(code for code, language in LANGUAGES.items() if language.scri
 }
 
 StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PartialReading(Reading):
+    """`unread` are boxes in which the detector saw text and the recogniser none that it knows."""
+
+    unread: tuple[Polygon, ...] = ()
 
 
 class Networks(Protocol):
@@ -115,14 +128,18 @@ class RapidOcrEngine:
         boxes = steps.find_boxes(probability, width, height, steps.Boxes())
         batches = steps.batches([steps.crop(page, box) for box in boxes], self._batch)
         answers = recognise([batch for _, batch in batches])
-        lines = []
+        lines, unread = [], []
         for (members, _), (indices, probabilities) in zip(batches, answers, strict=True):
             for place, index in enumerate(members):
                 text, confidence = steps.decode(indices[place], probabilities[place], characters)
+                polygon = tuple((float(x), float(y)) for x, y in boxes[index])
                 if text := text.strip():
-                    polygon = tuple((float(x), float(y)) for x, y in boxes[index])
                     lines.append(Line(text, confidence, polygon))
-        return Reading(reading_order(lines), "+".join(languages), self.model_version)
+                else:
+                    unread.append(polygon)
+        return PartialReading(
+            reading_order(lines), "+".join(languages), self.model_version, tuple(unread)
+        )
 
     def close(self) -> None:
         """Drops the recognisers; the rest goes with the engine."""
@@ -149,13 +166,13 @@ class RapidOcrEngine:
 def _networks(
     backend: str, files: list[Path], threads: int, precision: str, cache_dir: StrPath | None
 ) -> Networks:
+    """By dotted path, so that whoever imports this module does not depend on the library."""
+    module = importlib.import_module(f"ocr.engines.ppocr_{backend}")
     if backend == "onnxruntime":
-        from ocr.engines.ppocr_onnxruntime import OnnxNetworks
-
-        return OnnxNetworks(*files, threads=threads)
-    from ocr.engines.ppocr_openvino import OpenVinoNetworks
-
-    return OpenVinoNetworks(*files, threads=threads, precision=precision, cache_dir=cache_dir)
+        return module.OnnxNetworks(*files, threads=threads)
+    return module.OpenVinoNetworks(
+        *files, threads=threads, precision=precision, cache_dir=cache_dir
+    )
 
 
 def _wheel_models() -> Path:

@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
+from PIL import Image
 
 from mlops.exceptions import EngineUnavailable, JobFailed
 from ocr.engines.base import Line, Reading
 from ocr.languages import AUTO, LANGUAGES
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _BY_DATA = {language.tesseract: code for code, language in LANGUAGES.items()}
 # Tesseract's layout analysis takes a page of East Asian text for columns of vertical writing (CER
@@ -24,6 +27,8 @@ _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 _SCRIPTS = {"Latin": "Latn", "Korean": "Kore", "Hangul": "Kore", "Japanese": "Jpan", "Han": "Hani"}
 # A word in Latin letters that is as sure as this is left as it is on a Korean page.
 _SURE = 0.9
+# Hangul of a page rasterised at 150 dpi is read better at twice the size; beyond, it is big enough.
+_ENLARGE_UP_TO = 2000
 
 
 @dataclass(slots=True)
@@ -50,6 +55,7 @@ class TesseractEngine:
     name: ClassVar[str] = "tesseract"
     requirements: ClassVar[str] = "ocr.txt"
     languages: ClassVar[frozenset[str]] = frozenset(_BY_DATA.values())
+    tells_scripts: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -96,10 +102,14 @@ class TesseractEngine:
         # Korean data alone reads "Invoice" as "100166"; and Korean pages do hold English words.
         reading = (*asked, "en") if "ko" in asked and "en" in self.installed else asked
         reading = tuple(dict.fromkeys(reading))
+        enlarged = "ko" in reading and max(page.size) <= _ENLARGE_UP_TO
+        if enlarged:
+            page = page.resize((page.width * 2, page.height * 2), Image.Resampling.BICUBIC)
         words = self._words(page, reading)
         if "ko" in reading and len(reading) > 1 and _mixed(words):
             words = _corrected(words, self._words(page, ("ko",)))
-        return Reading(_lines(words), "+".join(languages), self.model_version)
+        lines = _lines(words, 2 if enlarged else 1)
+        return Reading(lines, "+".join(languages), self.model_version)
 
     def detect_script(self, image: np.ndarray) -> tuple[str, float]:
         """The page's main script in ISO 15924 (`Latn`, `Kore`), and Tesseract's confidence (0 up).
@@ -117,19 +127,19 @@ class TesseractEngine:
     def close(self) -> None:
         """Nothing is held between pages."""
 
-    def _words(self, page: np.ndarray, languages: tuple[str, ...]) -> list[_Word]:
+    def _words(self, page: Image.Image, languages: tuple[str, ...]) -> list[_Word]:
         segmentation = self._segmentation or (6 if _ONE_BLOCK.intersection(languages) else 3)
         data = "+".join(LANGUAGES[code].tesseract for code in languages)
         options = ["-", "-", "-l", data, "--psm", str(segmentation)]
         return _parse(self._run([*options, "tsv", "txt"], page))
 
     def _run(
-        self, options: list[str], page: np.ndarray | None = None, *, may_fail: bool = False
+        self, options: list[str], page: Image.Image | None = None, *, may_fail: bool = False
     ) -> str:
         # PGM: the raw bytes behind a line of header, nothing to pack and nothing to unpack.
         stdin = None
         if page is not None:
-            stdin = b"P5 %d %d 255\n" % (page.shape[1], page.shape[0]) + page.tobytes()
+            stdin = b"P5 %d %d 255\n" % page.size + page.tobytes()
         try:
             done = subprocess.run(
                 [*self._command, *options],
@@ -153,14 +163,12 @@ class TesseractEngine:
         return done.stdout.decode(errors="replace")
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+def _grey(image: np.ndarray) -> Image.Image:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != "uint8" or not image.size:
         raise ValueError(
             f"Expected RGB uint8 of shape (height, width, 3), got {image.dtype} {image.shape}."
         )
-    # ITU-R BT.601 luma in 16 bits; the weights add up to 256.
-    red, green, blue = (image[..., channel].astype(np.uint16) for channel in range(3))
-    return ((red * 77 + green * 150 + blue * 29) >> 8).astype(np.uint8)
+    return Image.fromarray(image).convert("L")
 
 
 def _parse(output: str) -> list[_Word]:
@@ -198,7 +206,7 @@ def _corrected(words: list[_Word], korean: list[_Word]) -> list[_Word]:
     With both sets of data loaded Tesseract at times prefers "AlSH" to the Korean word it stands
     for; alone, Korean data reads the word well and the English ones as digits of low confidence.
     """
-    result = []
+    result, korean = [], list(korean)
     for word in words:
         if word.confidence >= _SURE or _HANGUL.search(word.text):
             result.append(word)
@@ -213,6 +221,7 @@ def _corrected(words: list[_Word], korean: list[_Word]) -> list[_Word]:
         surer = _confidence(there) > word.confidence
         if surer and any(_HANGUL.search(other.text) for other in there):
             for place, other in enumerate(there):
+                korean.remove(other)
                 other.line = word.line
                 other.spaced = other.spaced if place else word.spaced
             result.extend(there)
@@ -221,15 +230,18 @@ def _corrected(words: list[_Word], korean: list[_Word]) -> list[_Word]:
     return result
 
 
-def _lines(words: list[_Word]) -> tuple[Line, ...]:
+def _lines(words: list[_Word], scale: int) -> tuple[Line, ...]:
+    """Words joined to lines, their boxes divided by `scale`."""
     by_line: dict[tuple[str, ...], list[_Word]] = {}
     for word in words:
         by_line.setdefault(word.line, []).append(word)
     lines = []
     for members in by_line.values():
         text = "".join(f"{' ' if word.spaced else ''}{word.text}" for word in members).strip()
-        left, top = min(word.left for word in members), min(word.top for word in members)
-        right, bottom = max(word.right for word in members), max(word.bottom for word in members)
+        left = min(word.left for word in members) / scale
+        top = min(word.top for word in members) / scale
+        right = max(word.right for word in members) / scale
+        bottom = max(word.bottom for word in members) / scale
         polygon = ((left, top), (right, top), (right, bottom), (left, bottom))
         lines.append(Line(text, _confidence(members), polygon))
     return tuple(lines)

@@ -21,7 +21,7 @@ def receipt(tmp_path_factory: pytest.TempPathFactory):
     return next(sample for sample in samples if sample.name == "receipt")
 
 
-def test_document_on_postgres_and_redis(production: Stack, receipt, tmp_path: Path) -> None:
+def test_document_on_postgres_redis_and_s3(production: Stack, receipt, s3) -> None:
     job = production.ended(production.submit(receipt.path))
     assert job["status"] == "succeeded", job
     assert job["progress"] == {"done": 1, "total": 1}
@@ -32,6 +32,14 @@ def test_document_on_postgres_and_redis(production: Stack, receipt, tmp_path: Pa
     text = production.client.get(job["result"], params={"format": "txt"})
     assert text.headers["content-type"].startswith("text/plain")
     assert text.text.strip() == result["text"].strip()
+
+    # The file is in the bucket, on no disk, and goes with its document.
+    (name,) = [key for key in s3.names() if job["document"] in key]
+    assert not list(production.data_dir.rglob("original.*"))
+    document = f"/api/v1/documents/{job['document']}"
+    assert production.client.get(f"{document}/file").content == receipt.path.read_bytes()
+    assert production.client.delete(document).status_code == 204
+    assert name not in s3.names()
 
 
 def test_sync_endpoint(production: Stack, receipt) -> None:

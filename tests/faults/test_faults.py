@@ -39,6 +39,12 @@ def twenty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, .
     return path, multi_page_pdf(path, 20)
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
+    path = tmp_path_factory.mktemp("pdf") / "short.pdf"
+    return path, multi_page_pdf(path, 3)
+
+
 def assert_whole(stack: Stack, job: dict, truth: tuple[str, ...]) -> None:
     """Every page is there once, in order, with its own text."""
     pages = stack.result(job)["pages"]
@@ -84,8 +90,8 @@ def test_cancel_stops_within_a_page(stack: Stack, twenty) -> None:
     end(worker)
 
 
-def test_redis_restarted_while_jobs_are_queued(stack: Stack, redis: RedisServer, twenty) -> None:
-    path, truth = twenty
+def test_redis_restarted_while_jobs_are_queued(stack: Stack, redis: RedisServer, short) -> None:
+    path, truth = short
     jobs = [stack.submit(path) for _ in range(3)]
     redis.restart()
     worker = stack.worker("after-restart")
@@ -95,8 +101,8 @@ def test_redis_restarted_while_jobs_are_queued(stack: Stack, redis: RedisServer,
     end(worker)
 
 
-def test_redis_wiped_while_jobs_are_queued(stack: Stack, redis: RedisServer, twenty) -> None:
-    path, truth = twenty
+def test_redis_wiped_while_jobs_are_queued(stack: Stack, redis: RedisServer, short) -> None:
+    path, truth = short
     jobs = [stack.submit(path) for _ in range(3)]
     redis.wipe()
     worker = stack.worker("after-wipe")
@@ -106,8 +112,8 @@ def test_redis_wiped_while_jobs_are_queued(stack: Stack, redis: RedisServer, twe
     end(worker)
 
 
-def test_upload_while_redis_is_away(stack: Stack, redis: RedisServer, twenty) -> None:
-    path, truth = twenty
+def test_upload_while_redis_is_away(stack: Stack, redis: RedisServer, short) -> None:
+    path, truth = short
     redis.stop()
     job = stack.submit(path)
     assert stack.job(job)["status"] == "queued"
@@ -121,19 +127,18 @@ def test_upload_while_redis_is_away(stack: Stack, redis: RedisServer, twenty) ->
 
 @pytest.mark.parametrize("how", ["restart", "kill", "wipe"])
 def test_redis_lost_under_a_worker_at_work(
-    stack: Stack, redis: RedisServer, twenty, how: str
+    stack: Stack, redis: RedisServer, twenty, short, how: str
 ) -> None:
-    path, truth = twenty
     supervised = stack.supervised_worker()
-    jobs = [stack.submit(path) for _ in range(3)]
-    stack.until(jobs[0], lambda now: now["progress"]["done"] >= 3)
+    jobs = [(stack.submit(path), truth) for path, truth in (twenty, short, short)]
+    stack.until(jobs[0][0], lambda now: now["progress"]["done"] >= 3)
     if how == "kill":
         redis.kill()
         redis.start()
     else:
         getattr(redis, how)()
-    jobs.append(stack.submit(path))
-    for job in jobs:
+    jobs.append((stack.submit(short[0]), short[1]))
+    for job, truth in jobs:
         assert stack.ended(job, 90)["status"] == "succeeded"
         assert_whole(stack, job, truth)
     end(supervised)

@@ -71,8 +71,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         started = time.perf_counter()
+        batch_options = self._options(options)
         targets = self._targets(options)
-        batch_options = self._options(options, len(targets))
         ensure_schema()
         runs: list[FileRun] = []
         pages = 0
@@ -115,7 +115,7 @@ class Command(BaseCommand):
             )
         return targets
 
-    def _options(self, options: dict[str, Any], files: int) -> BatchOptions:
+    def _options(self, options: dict[str, Any]) -> BatchOptions:
         try:
             routing.choose(
                 engines.specs("ocr"),

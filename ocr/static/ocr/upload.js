@@ -8,6 +8,9 @@ document.addEventListener("DOMContentLoaded", () => {
   const run = document.getElementById("id_run_ocr");
   const options = document.getElementById("ocr-options");
 
+  // Unfold marks the inputs it has seen to by this, and would look for its own markup around ours.
+  input.hasChangeListener = true;
+
   function size(bytes) {
     const units = ["bytes", "KB", "MB", "GB"];
     const power = Math.min(3, Math.floor(Math.log(Math.max(bytes, 1)) / Math.log(1024)));

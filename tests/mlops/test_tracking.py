@@ -1,0 +1,137 @@
+"""Runs reach MLflow, and a server that is down fails nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from mlops import flush, tracking
+from mlops.models import Job
+from mlops.tracking import MlflowTracker, NullTracker, RunRecord, TrackingUnavailable
+from tests.services import free_port
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[MlflowTracker, str]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    return MlflowTracker(uri=uri, ui_url="http://ui/", artifacts=str(folder / "files")), uri
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+    def install(tracker: object) -> None:
+        monkeypatch.setattr(flush, "tracker", lambda: tracker)
+
+    yield install
+    tracking.tracker.cache_clear()
+
+
+def ended(**fields: object) -> Job:
+    return Job.objects.create(
+        **{
+            "kind": "test.job",
+            "queue": "default",
+            "status": "succeeded",
+            "tracking": "pending",
+            "tracking_after": timezone.now(),
+            "finished_at": timezone.now(),
+            **fields,
+        }
+    )
+
+
+def test_run_holds_what_the_record_says(store: tuple[MlflowTracker, str], tmp_path: Path) -> None:
+    tracker, uri = store
+    record = RunRecord(
+        name="a run",
+        experiment="ocr",
+        succeeded=False,
+        started=1000.5,
+        finished=1002.0,
+        params={"engine": "rapidocr", "dpi": 200},
+        metrics={"pages": 2, "seconds": 1.5},
+        tags={"job_id": "j"},
+        artifacts={"result.json": "{}"},
+    )
+    ref = tracker.log(record)
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    run = client.get_run(ref.run_id)
+    assert ref.url == f"http://ui/#/experiments/{run.info.experiment_id}/runs/{ref.run_id}"
+    assert (run.info.status, run.info.start_time, run.info.end_time) == ("FAILED", 1000500, 1002000)
+    assert run.data.params == {"engine": "rapidocr", "dpi": "200"}
+    assert run.data.metrics == {"pages": 2, "seconds": 1.5}
+    assert run.data.tags["job_id"] == "j" and run.data.tags["mlflow.runName"] == "a run"
+    assert Path(client.download_artifacts(ref.run_id, "result.json")).read_text() == "{}"
+
+
+def test_ended_jobs_are_logged_once(store: tuple[MlflowTracker, str], use) -> None:
+    use(store[0])
+    job = ended()
+    running = ended(status="running", tracking="")
+    assert flush.jobs_track() == 1
+    assert flush.jobs_track() == 0
+    job.refresh_from_db()
+    running.refresh_from_db()
+    assert job.tracking == "logged" and job.mlflow_run_id in job.mlflow_run_url
+    assert running.mlflow_run_id == ""
+
+
+def test_server_that_is_down_is_noted_and_tried_later(use, tmp_path: Path) -> None:
+    use(MlflowTracker(uri=f"http://127.0.0.1:{free_port()}", ui_url="", artifacts=str(tmp_path)))
+    first, second = ended(), ended()
+    assert flush.jobs_track() == 0
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert first.status == "succeeded" and first.tracking == "pending"
+    assert first.tracking_note and first.tracking_after > timezone.now()
+    # One refusal is enough to know: the second job did not wait for the same server.
+    assert second.tracking_note == ""
+
+
+def test_run_is_dropped_in_the_end(use, settings) -> None:
+    class Down:
+        def log(self, record: RunRecord) -> None:
+            raise TrackingUnavailable("no answer")
+
+    use(Down())
+    job = ended(finished_at=timezone.now() - settings.TRACKING_GIVE_UP - timedelta(hours=1))
+    flush.jobs_track()
+    job.refresh_from_db()
+    assert (job.tracking, job.tracking_note) == ("dropped", "no answer")
+
+
+def test_one_job_that_cannot_be_logged_holds_up_no_other(use, store) -> None:
+    class Picky:
+        def log(self, record: RunRecord):
+            if "broken" in record.name:
+                raise ValueError("a fault of ours")
+            return store[0].log(record)
+
+    use(Picky())
+    broken = ended(kind="broken", finished_at=timezone.now() - timedelta(minutes=1))
+    fine = ended()
+    assert flush.jobs_track() == 1
+    broken.refresh_from_db()
+    fine.refresh_from_db()
+    assert broken.tracking == "pending" and "a fault of ours" in broken.tracking_note
+    assert fine.tracking == "logged"
+
+
+def test_tracking_turned_off(settings, use) -> None:
+    settings.MLFLOW_TRACKING_URI = "none"
+    tracking.tracker.cache_clear()
+    assert isinstance(tracking.tracker(), NullTracker)
+    use(NullTracker())
+    job = ended()
+    assert flush.jobs_track() == 0
+    job.refresh_from_db()
+    assert job.tracking == "" and job.mlflow_run_url == ""
