@@ -41,7 +41,8 @@ MIXED = [
     "Django 프레임워크와 Python 언어로 개발된 서버",
     "Please contact 고객센터 at 1588-1234 for help",
 ]
-CHINESE = ["发票号码 2024-0315", "合计金额 一千二百元"]
+# NanumGothic draws the characters that Korean borrows, which are the traditional ones.
+CHINESE = ["發票番號 2024-0315", "合計金額 一千二百元"]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,7 @@ def test_fewer_characters_to_choose_from_give_the_same_latin_text(
 
 def test_chinese_needs_all_characters(openvino: RapidOcrEngine, font: str) -> None:
     page = draw(CHINESE, font, 40)
-    assert error_rate(openvino.read(page, languages=("zh-Hans",)), CHINESE) < 0.15
+    assert error_rate(openvino.read(page, languages=("zh-Hant",)), CHINESE) < 0.1
     latin = page_text(openvino.read(page, languages=("en",)).lines)
     assert not re.search(r"[\u4e00-\u9fff]", latin)
 
