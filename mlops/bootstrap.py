@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management import call_command
-from django.db import connection, transaction
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from mlops.models import ApiKey, User
@@ -23,7 +23,14 @@ class Credentials:
 
 
 def ensure_schema() -> None:
-    """Brings an embedded database up to date; production migrates as a step of its own."""
+    """Brings an embedded database up to date; production migrates as a step of its own.
+
+    Raises CommandError if there is no database to be reached.
+    """
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        raise CommandError(f"The database can't be reached: {error} Check DATABASE_URL.") from error
     if settings.PRODUCTION:
         return
     executor = MigrationExecutor(connection)

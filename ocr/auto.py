@@ -1,4 +1,4 @@
-"""`language="auto"`: the default engine reads first, and another only where it visibly failed.
+"""`language="auto"`: the default engine reads first, and only where it visibly failed again.
 
 The sign is how much text comes out of the boxes. Latin letters are half as wide as their line is
 high, East Asian ones as wide; a recogniser leaves gaps where it does not know a script, however
@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlops.exceptions import EngineUnavailable
 from ocr.engines.base import Polygon, Reading
-from ocr.engines.rapidocr import PartialReading
+from ocr.engines.rapidocr import PartialReading, RapidOcrEngine
 from ocr.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -33,54 +34,53 @@ _FULL = 1.75
 _MORE = 1.15
 _OWN_SCRIPT = 0.1
 _SURE = 0.5
+_EAST_ASIAN = frozenset({"Hans", "Hant", "Jpan"})
 # The scripts worth a second reading, and how Unicode's names of their letters begin.
 _LETTERS = {
-    "Kore": "HANGUL",
-    "Cyrl": "CYRILLIC",
-    "Grek": "GREEK",
-    "Arab": "ARABIC",
-    "Hebr": "HEBREW",
-    "Deva": "DEVANAGARI",
-    "Beng": "BENGALI",
-    "Taml": "TAMIL",
-    "Telu": "TELUGU",
-    "Knda": "KANNADA",
-    "Mlym": "MALAYALAM",
-    "Khmr": "KHMER",
-    "Laoo": "LAO",
-    "Mymr": "MYANMAR",
-    "Geor": "GEORGIAN",
-    "Armn": "ARMENIAN",
-    "Thai": "THAI",
+    "Hans": ("CJK",),
+    "Hant": ("CJK",),
+    "Jpan": ("CJK", "HIRAGANA", "KATAKANA"),
+    "Kore": ("HANGUL",),
+    "Cyrl": ("CYRILLIC",),
+    "Grek": ("GREEK",),
+    "Arab": ("ARABIC",),
+    "Hebr": ("HEBREW",),
+    "Deva": ("DEVANAGARI",),
+    "Beng": ("BENGALI",),
+    "Taml": ("TAMIL",),
+    "Telu": ("TELUGU",),
+    "Knda": ("KANNADA",),
+    "Mlym": ("MALAYALAM",),
+    "Khmr": ("KHMER",),
+    "Laoo": ("LAO",),
+    "Mymr": ("MYANMAR",),
+    "Geor": ("GEORGIAN",),
+    "Armn": ("ARMENIAN",),
+    "Thai": ("THAI",),
 }
 
 
 def read(
     image: np.ndarray, choice: Choice, *, free: bool, engines: EngineCache
 ) -> tuple[Choice, Reading]:
-    """Reads the page with `choice`; where that fails and `free`, with one that knows the script.
+    """Reads the page with `choice`; where that leaves gaps, as another script. `free` to change
+    the engine, too.
 
-    The choice that comes back says in its note why another engine read the page. A good reading
-    is never given up: the second must hold clearly more text, in the script it was asked for.
+    The choice that comes back says in its note what was changed and why. A good reading is never
+    given up: the second must hold clearly more text, in the script it was asked for.
     """
     engine = engines.get(choice.engine)
     reading = engine.read(image, languages=choice.languages)
-    if not free or fullness(reading) >= _FULL or _blank(image):
+    if fullness(reading) >= _FULL or _blank(image):
         return choice, reading
-    other = _reader_of_scripts(choice.engine, engines)
-    if other is None:
-        return choice, reading
-    alias, helper = other
-    for code in _candidates(image, engine, helper):
-        second = helper.read(image, languages=(code,))
-        if _beats(second, reading, LANGUAGES[code].script):
-            language = LANGUAGES[code]
-            note = (
-                f"{choice.engine} left part of the page unread; "
-                f"{alias} reads it as {language.name}."
-            )
-            return replace(choice, engine=alias, languages=(code,), note=note), second
-    return choice, reading
+    best, best_choice = reading, choice
+    for other, languages in _trials(image, choice, engine, free=free, engines=engines):
+        trial = engines.get(other).read(image, languages=languages)
+        if _beats(trial, best, {LANGUAGES[code].script for code in languages}):
+            names = " or ".join(LANGUAGES[code].name for code in languages)
+            note = f"{choice.engine} left gaps in the page; {other} reads it as {names}."
+            best, best_choice = trial, replace(choice, engine=other, languages=languages, note=note)
+    return best_choice, best
 
 
 def fullness(reading: Reading) -> float:
@@ -94,18 +94,27 @@ def fullness(reading: Reading) -> float:
     return _widths(line.text for line in reading.lines) / room if room else 0.0
 
 
-def _reader_of_scripts(default: str, engines: EngineCache) -> tuple[str, TesseractEngine] | None:
+def _trials(
+    image: np.ndarray, choice: Choice, engine: OcrEngine, *, free: bool, engines: EngineCache
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Engines and languages worth a second reading of a page that the first left gaps in."""
+    trials = []
+    if engine.name == RapidOcrEngine.name:
+        # It read the page as Latin; the same boxes may hold what else it knows.
+        codes = sorted(code for code in engine.languages if LANGUAGES[code].script in _EAST_ASIAN)
+        trials.append((choice.engine, tuple(codes)))
+    if not free:
+        return trials
     for alias, spec in engines.specs.items():
-        if alias != default and getattr(spec.backend_class(), "tells_scripts", False):
-            try:
-                return alias, engines.get(alias)
-            except EngineUnavailable:
-                continue
-    return None
+        if alias != choice.engine and getattr(spec.backend_class(), "tells_scripts", False):
+            with suppress(EngineUnavailable):
+                helper = engines.get(alias)
+                trials += [(alias, (code,)) for code in _unknown(image, engine, helper)]
+    return trials
 
 
-def _candidates(image: np.ndarray, engine: OcrEngine, helper: TesseractEngine) -> list[str]:
-    """Languages worth a second reading: those of a script that only the helper knows.
+def _unknown(image: np.ndarray, engine: OcrEngine, helper: TesseractEngine) -> list[str]:
+    """The helper's languages in scripts that the engine lacks.
 
     With one such language there is nothing to ask. With several Tesseract's detector of scripts
     chooses; it calls mixed pages Latin, and then Korean is the guess.
@@ -123,10 +132,11 @@ def _candidates(image: np.ndarray, engine: OcrEngine, helper: TesseractEngine) -
     ]
 
 
-def _beats(second: Reading, first: Reading, script: str) -> bool:
+def _beats(second: Reading, first: Reading, scripts: set[str]) -> bool:
     text = "".join(line.text for line in second.lines)
     letters = [character for character in text if not character.isspace()]
-    own = sum(unicodedata.name(letter, "").startswith(_LETTERS[script]) for letter in letters)
+    names = tuple(name for script in scripts for name in _LETTERS[script])
+    own = sum(unicodedata.name(letter, "").startswith(names) for letter in letters)
     sure = sum(line.confidence * len(line.text) for line in second.lines)
     before = _widths(line.text for line in first.lines)
     return (

@@ -263,7 +263,11 @@ class Batch:
         else:
             self._end(run, Job.Status.SUCCEEDED)
         run.job.refresh_from_db()
-        write_outputs(run.job, run.target, self._options.formats)
+        try:
+            write_outputs(run.job, run.target, self._options.formats)
+        except OSError as error:
+            # What was read is in the rows: --resume writes it once there is room.
+            run.error = f"The output could not be written: {error}"
 
     def _end(self, run: FileRun, status: str, code: str = "", error: str = "") -> None:
         assert run.job is not None

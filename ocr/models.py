@@ -94,7 +94,6 @@ class OcrJob(Job):
     language = models.CharField(max_length=100, default="auto")
     min_confidence = models.FloatField(help_text="lines below it are flagged, never dropped")
     dpi = models.PositiveIntegerField(help_text="at which PDF pages are drawn")
-    use_angle_cls = models.BooleanField(default=False)
 
     mean_confidence = models.FloatField(null=True, blank=True)
     engine_seconds = models.FloatField(default=0, help_text="spent in engines, over all pages")

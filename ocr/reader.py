@@ -24,7 +24,6 @@ class ReadRequest:
     engine: str
     languages: tuple[str, ...]
     default_engine: str
-    use_angle_cls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,6 @@ def read_request(job: OcrJob) -> ReadRequest:
         engine=job.engine,
         languages=tuple(job.language.split("+")),
         default_engine=settings.OCR_DEFAULT_ENGINE,
-        use_angle_cls=job.use_angle_cls,
     )
 
 

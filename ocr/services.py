@@ -87,7 +87,6 @@ def ocr_job_create(
     min_confidence: float | None = None,
     dpi: int | None = None,
     priority: int = 3,
-    use_angle_cls: bool = False,
 ) -> OcrJob:
     """The row of a job, not yet sent to anyone. Raises ApplicationError for what can't be done."""
     languages = _languages(language)
@@ -113,7 +112,6 @@ def ocr_job_create(
         language="+".join(languages),
         min_confidence=confidence,
         dpi=dpi,
-        use_angle_cls=use_angle_cls,
         progress_total=document.page_count,
         request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
     )

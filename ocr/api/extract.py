@@ -50,7 +50,6 @@ class ExtractView(APIView):
             engine=options["engine"],
             language=options["language"],
             min_confidence=options["confidence_threshold"],
-            use_angle_cls=options["use_angle_cls"],
             # Somebody waits for it.
             priority=0,
         )

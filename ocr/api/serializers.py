@@ -108,7 +108,9 @@ class ExtractSerializer(serializers.Serializer):
     image_file = serializers.FileField(allow_empty_file=True)
     language = serializers.CharField(default="korean")
     confidence_threshold = serializers.FloatField(default=0.5, min_value=0, max_value=1)
-    use_angle_cls = serializers.BooleanField(default=True)
+    use_angle_cls = serializers.BooleanField(
+        default=True, help_text="accepted and without effect: no engine here needs a classifier"
+    )
     engine = serializers.CharField(default="auto")
     wait = serializers.FloatField(
         default=settings.OCR_SYNC_WAIT_SECONDS,

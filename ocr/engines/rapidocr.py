@@ -66,7 +66,8 @@ class RapidOcrEngine:
     """Reads Latin scripts, Chinese and Japanese; has no Hangul.
 
     `charset="auto"` lets the recogniser choose among Latin characters alone where only languages
-    in that script are asked for: less work, and no Chinese comma in an English line.
+    in that script are asked for: less work, and no Chinese comma in an English line. So it does
+    for `auto`, where the boxes it leaves unread tell the caller to ask for another script.
     `threads` is what one page may use; give 1 where several processes share a machine.
     """
 
@@ -151,7 +152,7 @@ class RapidOcrEngine:
         if strange or not languages:
             raise ValueError(f"rapidocr can't read {', '.join(sorted(strange)) or 'no language'}.")
         latin = self._charset == "latin" or (
-            self._charset == "auto" and _LATIN.issuperset(languages)
+            self._charset == "auto" and _LATIN.union([AUTO]).issuperset(languages)
         )
         with self._building:
             if latin not in self._recognisers:

@@ -67,6 +67,7 @@ def production(
         REDIS_URL=redis_server.url,
         SECRET_KEY="one-key-for-all-machines-" * 3,
         S3_BUCKET=s3.bucket,
+        MAX_UPLOAD_MB="2",
         S3_ENDPOINT_URL=s3.url,
         **CREDENTIALS,
     ) as stack:

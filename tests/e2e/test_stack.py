@@ -59,6 +59,21 @@ def test_sync_endpoint(production: Stack, receipt) -> None:
     assert all(box["confidence"] < 0.99 for box in flagged)
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_upload_over_the_limit_is_refused_before_it_is_stored(
+    production: Stack, chunked: bool
+) -> None:
+    body = b"x" * (3 * 1024 * 1024)
+    answer = production.client.post(
+        "/api/v1/documents/",
+        content=(body[n : n + 65536] for n in range(0, len(body), 65536)) if chunked else body,
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "file_too_large"
+    assert "MAX_UPLOAD_MB" in answer.json()["error"]["message"]
+
+
 def test_sync_endpoint_does_not_hold_on(production: Stack, tmp_path: Path) -> None:
     multi_page_pdf(tmp_path / "long.pdf", 20)
     answer = production.client.post(

@@ -166,7 +166,7 @@ def test_fewer_characters_to_choose_from_give_the_same_latin_text(
 ) -> None:
     """Cut to Latin characters or whole, the recogniser answers alike on English."""
     page = draw(ENGLISH, font)
-    cut, whole = (openvino.read(page, languages=(code,)) for code in ("en", "auto"))
+    cut, whole = (openvino.read(page, languages=codes) for codes in (("en",), ("en", "ja")))
     assert [line.text for line in cut.lines] == [line.text for line in whole.lines]
 
 
@@ -301,6 +301,14 @@ def test_auto_turns_to_the_engine_that_knows_hangul(
     assert (choice.engine, choice.languages) == ("wide", ("ko",))
     assert "Korean" in choice.note
     assert error_rate(reading, lines) < 0.02
+
+
+def test_auto_reads_chinese_with_the_same_engine(engines: EngineCache, font: str) -> None:
+    first = Choice("fast", ("auto",))
+    choice, reading = auto.read(draw(CHINESE, font, 40), first, free=True, engines=engines)
+    assert choice.engine == "fast"
+    assert {"zh-Hans", "zh-Hant", "ja"} == set(choice.languages)
+    assert error_rate(reading, CHINESE) < 0.1
 
 
 def test_auto_leaves_a_good_reading_alone(engines: EngineCache, font: str) -> None:

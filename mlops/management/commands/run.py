@@ -9,9 +9,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management import BaseCommand, CommandError, call_command
+from django.core.management import BaseCommand, CommandError
 
-from mlops.bootstrap import first_user
+from mlops.bootstrap import ensure_schema, first_user
 from mlops.supervisor import Program, Supervisor
 
 
@@ -31,8 +31,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["no_web"]:
             self._check_port(options["host"], options["port"])
+        ensure_schema()
         if not settings.PRODUCTION:
-            call_command("migrate", interactive=False, verbosity=0)
             made = first_user()
             if not options["no_web"]:
                 url = f"http://{options['host']}:{options['port']}"
