@@ -133,6 +133,9 @@ def _unknown(image: np.ndarray, engine: OcrEngine, helper: TesseractEngine) -> l
 
 
 def _beats(second: Reading, first: Reading, scripts: set[str]) -> bool:
+    if isinstance(second, PartialReading) and fullness(second) < _FULL:
+        # Gaps remain: a few signs that look like Hangul were found, not the script of the page.
+        return False
     text = "".join(line.text for line in second.lines)
     letters = [character for character in text if not character.isspace()]
     names = tuple(name for script in scripts for name in _LETTERS[script])
