@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from mlops.exceptions import EngineUnavailable
 from ocr.engines.base import Polygon, Reading
-from ocr.engines.rapidocr import PartialReading, RapidOcrEngine
 from ocr.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -63,9 +62,9 @@ _LETTERS = {
 def read(
     image: np.ndarray, choice: Choice, *, free: bool, engines: EngineCache
 ) -> tuple[Choice, Reading]:
-    """Reads the page with `choice`; where that leaves gaps, as another script. `free` to change
-    the engine, too.
+    """Reads the page with `choice`, and as another script where that leaves gaps.
 
+    `free`: another engine may be taken, too.
     The choice that comes back says in its note what was changed and why. A good reading is never
     given up: the second must hold clearly more text, in the script it was asked for.
     """
@@ -89,8 +88,7 @@ def fullness(reading: Reading) -> float:
     Boxes of which the engine made nothing count as room. 0 where there is no box at all.
     """
     room = sum(_length(line.polygon) for line in reading.lines)
-    if isinstance(reading, PartialReading):
-        room += sum(_length(polygon) for polygon in reading.unread)
+    room += sum(_length(polygon) for polygon in reading.unread or ())
     return _widths(line.text for line in reading.lines) / room if room else 0.0
 
 
@@ -99,14 +97,14 @@ def _trials(
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Engines and languages worth a second reading of a page that the first left gaps in."""
     trials = []
-    if engine.name == RapidOcrEngine.name:
+    if engine.latin_first:
         # It read the page as Latin; the same boxes may hold what else it knows.
         codes = sorted(code for code in engine.languages if LANGUAGES[code].script in _EAST_ASIAN)
         trials.append((choice.engine, tuple(codes)))
     if not free:
         return trials
     for alias, spec in engines.specs.items():
-        if alias != choice.engine and getattr(spec.backend_class(), "tells_scripts", False):
+        if alias != choice.engine and spec.backend_class().tells_scripts:
             with suppress(EngineUnavailable):
                 helper = engines.get(alias)
                 trials += [(alias, (code,)) for code in _unknown(image, engine, helper)]
@@ -133,7 +131,7 @@ def _unknown(image: np.ndarray, engine: OcrEngine, helper: TesseractEngine) -> l
 
 
 def _beats(second: Reading, first: Reading, scripts: set[str]) -> bool:
-    if isinstance(second, PartialReading) and fullness(second) < _FULL:
+    if second.unread is not None and fullness(second) < _FULL:
         # Gaps remain: a few signs that look like Hangul were found, not the script of the page.
         return False
     text = "".join(line.text for line in second.lines)

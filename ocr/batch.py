@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
 from django.db import transaction
 
 from mlops import engines
@@ -27,6 +28,8 @@ from ocr.models import Document, OcrJob
 from ocr.outputs import Target, write_outputs
 from ocr.reader import PageOutcome
 from ocr.runner import limits, read_request, store, summarise
+
+log = structlog.get_logger(__name__)
 
 CRASHED = "Reading this page made its process crash; see the log for a memory or library fault."
 
@@ -169,13 +172,23 @@ class Batch:
             done, _pending = wait(self._tasks, return_when=FIRST_COMPLETED)
             try:
                 for task in done:
-                    outcome = task.result()
+                    outcome = self._outcome(task)
                     yield from self._arrived(*self._tasks.pop(task), outcome)
             except BrokenProcessPool:
                 yield from self._crashed()
         for run in [run for run in self._open if not (run.left or run.under_way or run.suspected)]:
             self._finish(run)
             yield FileDone(run)
+
+    def _outcome(self, task: Future[PageOutcome]) -> PageOutcome:
+        try:
+            return task.result()
+        except (BrokenProcessPool, EngineUnavailable):
+            raise
+        except Exception as error:
+            # A fault in reading one page: the file fails and says so, the others go on.
+            log.exception("page_crashed", file=str(self._tasks[task][0].target.source))
+            return PageOutcome(error=f"{type(error).__name__}: {error}")
 
     def _arrived(self, run: FileRun, number: int, outcome: PageOutcome) -> Iterator[PageDone]:
         assert run.job is not None

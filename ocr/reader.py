@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlops.engines import EngineCache
+from mlops.exceptions import EngineUnavailable, JobFailed
 from ocr import auto, routing
 from ocr.engines.base import Reading
 from ocr.languages import AUTO
-from ocr.pages import BadPage, PageSource
+from ocr.pages import BadPage, PageImage, PageSource
 from ocr.reading import page_text
 
 
@@ -48,15 +49,23 @@ class PageOutcome:
 def read_page(
     source: PageSource, index: int, request: ReadRequest, engines: EngineCache
 ) -> PageOutcome:
-    """Reads page `index` (from 0). A page that can't be drawn is an outcome with `error`.
+    """Reads page `index` (from 0). One that can't be drawn or read is an outcome with `error`.
 
     Raises EngineUnavailable, which concerns every page.
     """
     started = time.perf_counter()
     try:
         page = source.render(index)
-    except BadPage as error:
+        return _read(page, request, engines, started)
+    except EngineUnavailable:
+        raise
+    except (BadPage, JobFailed) as error:
         return PageOutcome(error=str(error), seconds=time.perf_counter() - started)
+
+
+def _read(
+    page: PageImage, request: ReadRequest, engines: EngineCache, started: float
+) -> PageOutcome:
     image = page.array()
     choice = routing.choose(
         engines.specs,

@@ -71,7 +71,7 @@ install_requirements() {
     fi
     if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then .venv/bin/python -m ensurepip > /dev/null; fi
     say "installing $roles with pip (a minute or so)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${files[@]}"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check "${files[@]}"
 }
 
 # -- System programs ------------------------------------------------------------------------

@@ -22,6 +22,8 @@ class FakeOcrEngine:
     name: ClassVar[str] = "fake"
     requirements: ClassVar[str] = "dev.txt"
     languages: ClassVar[frozenset[str]] = frozenset({"en", "fr"})
+    latin_first: ClassVar[bool] = False
+    tells_scripts: ClassVar[bool] = False
     device = "cpu fake"
     model_version = "fake-1"
 

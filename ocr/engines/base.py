@@ -31,11 +31,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The lines of one page in reading order, and what read them."""
+    """The lines of one page in reading order, and what read them.
+
+    `unread`: boxes in which the engine saw text and could make nothing of it; None if it can't
+    tell.
+    """
 
     lines: tuple[Line, ...]
     language: str
     model_version: str
+    unread: tuple[Polygon, ...] | None = None
 
 
 class OcrEngine(Protocol):
@@ -43,11 +48,16 @@ class OcrEngine(Protocol):
 
     `name` is the library's name, `requirements` the file under requirements/ that installs it.
     `languages` are ISO 639-1 codes (with a script where it matters: zh-Hans, zh-Hant).
+    `latin_first`: asked for "auto" it looks for Latin letters alone, though it knows more scripts.
+    `tells_scripts`: it has `detect_script` and `installed`, to read what another engine can't.
+    Every engine is built with `threads`, what one page may use, among its options.
     """
 
     name: ClassVar[str]
     requirements: ClassVar[str]
     languages: ClassVar[frozenset[str]]
+    latin_first: ClassVar[bool]
+    tells_scripts: ClassVar[bool]
 
     device: str
     model_version: str

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from mlops.exceptions import EngineUnavailable
-from ocr.engines.base import Line, Polygon, Reading
+from ocr.engines.base import Line, Reading
 from ocr.languages import AUTO, LANGUAGES
 from ocr.reading import reading_order
 
@@ -38,13 +37,6 @@ _LATIN = frozenset(code for code, language in LANGUAGES.items() if language.scri
 }
 
 StrPath = str | os.PathLike[str]
-
-
-@dataclass(frozen=True, slots=True)
-class PartialReading(Reading):
-    """`unread` are boxes in which the detector saw text and the recogniser none that it knows."""
-
-    unread: tuple[Polygon, ...] = ()
 
 
 class Networks(Protocol):
@@ -74,6 +66,8 @@ class RapidOcrEngine:
     name: ClassVar[str] = "rapidocr"
     requirements: ClassVar[str] = "ocr.txt"
     languages: ClassVar[frozenset[str]] = _LATIN | {"zh-Hans", "zh-Hant", "ja"}
+    latin_first: ClassVar[bool] = True
+    tells_scripts: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -138,9 +132,7 @@ class RapidOcrEngine:
                     lines.append(Line(text, confidence, polygon))
                 else:
                     unread.append(polygon)
-        return PartialReading(
-            reading_order(lines), "+".join(languages), self.model_version, tuple(unread)
-        )
+        return Reading(reading_order(lines), "+".join(languages), self.model_version, tuple(unread))
 
     def close(self) -> None:
         """Drops the recognisers; the rest goes with the engine."""

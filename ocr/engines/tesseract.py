@@ -55,17 +55,22 @@ class TesseractEngine:
     name: ClassVar[str] = "tesseract"
     requirements: ClassVar[str] = "ocr.txt"
     languages: ClassVar[frozenset[str]] = frozenset(_BY_DATA.values())
+    latin_first: ClassVar[bool] = False
     tells_scripts: ClassVar[bool] = True
 
     def __init__(
         self,
         *,
+        threads: int | None = None,
         program: str = "tesseract",
         data_dir: str | None = None,
         timeout: float = 120,
         segmentation: int | None = None,
     ) -> None:
-        """Raises EngineUnavailable if the program or all of its trained data is missing."""
+        """Raises EngineUnavailable if the program or all of its trained data is missing.
+
+        `threads` changes nothing: with more than one of its own Tesseract is ten times slower.
+        """
         found = shutil.which(program)
         if found is None:
             raise EngineUnavailable(
@@ -146,7 +151,6 @@ class TesseractEngine:
                 input=stdin,
                 capture_output=True,
                 timeout=self._timeout,
-                # Its own threads make it ten times slower.
                 env={**os.environ, "OMP_THREAD_LIMIT": "1"},
                 check=False,
             )
