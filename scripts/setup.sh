@@ -66,7 +66,7 @@ install_requirements() {
     for role in $roles; do files+=(-r "requirements/$role.txt"); done
     if [ -n "$uv" ]; then
         say "installing $roles with uv"
-        if "$uv" pip install --quiet --python .venv/bin/python "${files[@]}"; then return; fi
+        if "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "${files[@]}"; then return; fi
         say "uv could not; trying pip, whose settings may differ"
     fi
     if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then .venv/bin/python -m ensurepip > /dev/null; fi

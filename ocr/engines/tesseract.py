@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _BY_DATA = {language.tesseract: code for code, language in LANGUAGES.items()}
 # Tesseract's layout analysis takes a page of East Asian text for columns of vertical writing (CER
-# 0.4 on a clean Korean page, 0.02 as one block); on Latin text it finds real columns.
-_ONE_BLOCK = frozenset({"ko", "ja", "zh-Hans", "zh-Hant"})
+# 0.6 on a clean Korean page, 0.005 as one column); on Latin text it finds real columns.
+_ONE_COLUMN = frozenset({"ko", "ja", "zh-Hans", "zh-Hant"})
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 # Scripts by the names that Tesseract's detector gives them, where ISO 15924 is not their start.
 _SCRIPTS = {"Latin": "Latn", "Korean": "Kore", "Hangul": "Kore", "Japanese": "Jpan", "Han": "Hani"}
@@ -133,7 +133,7 @@ class TesseractEngine:
         """Nothing is held between pages."""
 
     def _words(self, page: Image.Image, languages: tuple[str, ...]) -> list[_Word]:
-        segmentation = self._segmentation or (6 if _ONE_BLOCK.intersection(languages) else 3)
+        segmentation = self._segmentation or (4 if _ONE_COLUMN.intersection(languages) else 3)
         data = "+".join(LANGUAGES[code].tesseract for code in languages)
         options = ["-", "-", "-l", data, "--psm", str(segmentation)]
         return _parse(self._run([*options, "tsv", "txt"], page))
