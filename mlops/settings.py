@@ -159,7 +159,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 
 # -- Celery ---------------------------------------------------------------------------------
 
-QUEUES = ("default", "ocr", "llm", "train")
+QUEUES = tuple(env.list("QUEUES", default=["default", "ocr", "llm", "train"]))
 REDIS_URL = env.str("REDIS_URL", "")
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or REDIS_URL or "filesystem://"
 register_transport()

@@ -113,7 +113,7 @@ def ocr_job_create(
         min_confidence=confidence,
         dpi=dpi,
         progress_total=document.page_count,
-        request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
+        request_id=str(structlog.contextvars.get_contextvars().get("request_id", ""))[:100],
     )
 
 

@@ -68,6 +68,7 @@ def production(
         SECRET_KEY="one-key-for-all-machines-" * 3,
         S3_BUCKET=s3.bucket,
         MAX_UPLOAD_MB="2",
+        LOG_FORMAT="json",
         S3_ENDPOINT_URL=s3.url,
         **CREDENTIALS,
     ) as stack:

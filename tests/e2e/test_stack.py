@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,23 @@ def test_document_on_postgres_redis_and_s3(production: Stack, receipt, s3) -> No
     assert production.client.get(f"{document}/file").content == receipt.path.read_bytes()
     assert production.client.delete(document).status_code == 204
     assert name not in s3.names()
+
+
+def test_request_and_job_are_named_in_every_log_line(production: Stack, receipt) -> None:
+    """The id that a caller sends is found in the worker's log; an endless one breaks nothing."""
+    for sent in ("caller-7", "x" * 500):
+        answer = production.client.post(
+            "/api/v1/ocr/jobs/",
+            files={"file": receipt.path.open("rb")},
+            data={"language": "en"},
+            headers={"X-Request-ID": sent},
+        )
+        job = production.ended(answer.json())
+        assert job["status"] == "succeeded"
+        lines = [json.loads(x) for x in production.log("worker").splitlines() if x[:1] == "{"]
+        ended = next(x for x in lines if x["event"] == "job_ended" and x["job_id"] == job["id"])
+        assert ended["request_id"] == sent[:100]
+        assert ended["level"] == "info" and ended["status"] == "succeeded" and ended["timestamp"]
 
 
 def test_sync_endpoint(production: Stack, receipt) -> None:
@@ -129,6 +148,14 @@ def test_embedded_defaults(receipt) -> None:
         job = stack.ended(stack.submit(receipt.path))
         assert job["status"] == "succeeded", job
         assert cer(receipt.truth[0], stack.result(job)["text"]) < 0.02
+        with sqlite3.connect(stack.data_dir / "db.sqlite3") as database:
+            rows = database.execute(
+                "SELECT status, result FROM django_celery_results_taskresult WHERE task_id = ?",
+                [job["id"]],
+            ).fetchall()
+        assert [(status, json.loads(kept)) for status, kept in rows] == [
+            ("SUCCESS", {"job": job["id"], "status": "succeeded"})
+        ]
         logged = stack.until(job, lambda now: bool(now["mlflow_run"]))
 
         import mlflow

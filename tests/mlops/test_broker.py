@@ -153,6 +153,7 @@ def test_the_sweep_removes_what_nobody_will_read(
     assert len(list(taken.iterdir())) == 1
 
 
+@pytest.mark.e2e
 def test_celery_does_work_and_answers_inspect_over_it(tmp_path: Path) -> None:
     app = celery_app(str(tmp_path))
     with celery_worker(tmp_path):
@@ -162,6 +163,7 @@ def test_celery_does_work_and_answers_inspect_over_it(tmp_path: Path) -> None:
         assert app.control.inspect(timeout=1).ping() == {"peer@here": {"ok": "pong"}}
 
 
+@pytest.mark.e2e
 def test_a_revoked_message_is_not_worked_on(tmp_path: Path) -> None:
     app = celery_app(str(tmp_path))
     with celery_worker(tmp_path):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from mlops import jobs, reconcile
@@ -17,7 +17,7 @@ from mlops.exceptions import EngineUnavailable, JobFailed, NotAllowed
 from mlops.jobs import JobContext, execute
 from mlops.leases import keeper
 from mlops.models import Job
-from mlops.services import job_cancel, job_retry
+from mlops.services import job_cancel, job_enqueue, job_retry
 
 pytestmark = pytest.mark.django_db
 
@@ -113,6 +113,19 @@ def test_retry_keeps_nothing_of_the_failure(sent: list[str]) -> None:
     job_retry(job=job)
     assert job.status == "queued" and job.attempts == 0
     assert (job.error, job.error_code, job.traceback, job.tracking) == ("", "", "", "")
+    assert sent == [str(job.pk)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_sent_for_a_row_that_was_rolled_back(sent: list[str]) -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        job_enqueue(job=make())
+        raise ZeroDivisionError
+    assert not sent and not Job.objects.exists()
+    with transaction.atomic():
+        job = make()
+        job_enqueue(job=job)
+        assert not sent
     assert sent == [str(job.pk)]
 
 

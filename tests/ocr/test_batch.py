@@ -156,6 +156,7 @@ def test_bad_arguments_exit_with_2(arguments: list[str], message: str, tmp_path:
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.faults
 def test_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     """kill -9 in the middle of a document, then --resume: each page once, from a real engine."""
     (tmp_path / "in").mkdir()
@@ -229,6 +230,7 @@ class TestTargets:
         assert not target.complete(["txt"])
 
 
+@pytest.mark.e2e
 def test_demo_says_whether_the_text_came_out_right(tmp_path: Path) -> None:
     """As `make demo` runs it: a worker of its own, the embedded defaults; again, it is quick."""
     env = {
@@ -249,6 +251,20 @@ def test_demo_says_whether_the_text_came_out_right(tmp_path: Path) -> None:
     # The same table, figures and all: nothing was read anew.
     assert again.stdout == first.stdout
     assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "media").rglob("*")) == before
+
+    # Where no engine reads Hangul, that page is left out, and the line that mends it is said.
+    gone = {"BACKEND": "ocr.engines.tesseract.TesseractEngine", "OPTIONS": {"program": "nowhere"}}
+    less = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**env, "OCR_ENGINES": json.dumps({"tesseract": gone})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert less.returncode == 0
+    assert "korean-page.png" not in less.stdout and "receipt.png" in less.stdout
+    assert "Left out" in less.stdout and "apt-get install -y tesseract-ocr" in less.stdout
 
     # A text that is wrong is noticed.
     shutil.rmtree(tmp_path / "demo")

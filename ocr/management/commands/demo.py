@@ -69,8 +69,8 @@ class Command(BaseCommand):
         if korean_font() is None:
             return samples, [KOREAN_FONT_MISSING]
         try:
-            tesseract = engines.spec("ocr", "tesseract").backend_class()()
-            if "ko" in tesseract.installed:
+            spec = engines.spec("ocr", "tesseract")
+            if "ko" in spec.backend_class()(**spec.options).installed:
                 return samples, []
         except EngineUnavailable:
             pass
