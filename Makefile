@@ -16,8 +16,10 @@ run: setup ## the whole platform in one process, without other servers
 setup: ## .venv and the system's programs; quick when nothing has changed
 	@scripts/setup.sh demo
 
-test: ## the test suite, on a real PostgreSQL and Redis
+test: ## the test suite, on a real PostgreSQL and Redis; the core on SQLite, too
 	@scripts/setup.sh test
+	@[ -n '$(ARGS)' ] || $(PY) -m pytest -q --db=sqlite tests/mlops tests/ocr/test_api.py \
+		-m "not e2e and not faults"
 	@$(PY) -m pytest $(ARGS)
 
 lint: ## style, layers, Django's checks, missing migrations

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
+from django.conf import settings
 
 from tests.services import MissingProgram, PostgresServer, RedisServer
 
@@ -34,3 +35,11 @@ def installed(kind: type[AnyServer]) -> AnyServer:
         return kind()
     except MissingProgram as error:
         pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """On SQLite a file, as the platform uses it: in memory, threads lock each other out."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        database["TEST"]["NAME"] = str(settings.DATA_DIR / "test.sqlite3")

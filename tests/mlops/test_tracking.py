@@ -40,7 +40,7 @@ def ended(**fields: object) -> Job:
             "queue": "default",
             "status": "succeeded",
             "tracking": "pending",
-            "tracking_after": timezone.now(),
+            "tracking_after": timezone.now() - timedelta(seconds=1),
             "finished_at": timezone.now(),
             **fields,
         }
