@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mlops.settings")
@@ -14,6 +14,33 @@ app = Celery("mlops")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.steps["worker"].add(DjangoStructLogInitStep)
+
+
+class TakeNextSoon(bootsteps.StartStopStep):
+    """Wakes the worker's event loop ten times a second, so that it sees that a thread is free.
+
+    With `worker_disable_prefetch` a busy worker asks Redis for nothing, and a job that ends in a
+    thread wakes nobody: without this the next message waits for some timer, up to 10 s.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    seconds = 0.1
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        # Anew at each reconnect: the loop's timers don't outlive a connection.
+        if consumer.hub is not None and app.conf.worker_disable_prefetch:
+            self._timer = consumer.hub.call_repeatedly(self.seconds, lambda: None)
+
+    def stop(self, consumer: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+app.steps["consumer"].add(TakeNextSoon)
 
 
 @signals.setup_logging.connect

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,22 @@ def test_redis_lost_under_a_worker_at_work(
     for job, truth in jobs:
         assert stack.ended(job, 90)["status"] == "succeeded"
         assert_whole(stack, job, truth)
+    end(supervised)
+
+
+def test_worker_does_not_doze_off_after_a_restart(stack: Stack, redis: RedisServer, short) -> None:
+    """A free thread takes the next job at once; a loop that nobody wakes takes one in 10 s."""
+    supervised = stack.supervised_worker()
+    assert stack.ended(stack.submit(short[0]))["status"] == "succeeded"
+    redis.restart()
+    jobs = [stack.submit(short[0]) for _ in range(6)]
+    for job in jobs:
+        assert stack.ended(job, 30)["status"] == "succeeded"
+    created, finished = (
+        [datetime.fromisoformat(stack.job(job)[name]) for job in jobs]
+        for name in ("created_at", "finished_at")
+    )
+    assert max(finished) - min(created) < timedelta(seconds=40)
     end(supervised)
 
 
