@@ -48,7 +48,7 @@ class BatchOptions:
     resume: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class FileRun:
     """One file on its way through.
 

@@ -7,8 +7,10 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError
@@ -49,6 +51,24 @@ def count(text: str) -> int:
     return int(text)
 
 
+@dataclass(slots=True)
+class Totals:
+    """What a batch came to; of each file no more than its job's id is kept."""
+
+    files: int = 0
+    pages: int = 0
+    failed: int = 0
+    skipped: int = 0
+    jobs: list[UUID] = field(default_factory=list)
+
+    def add(self, run: FileRun) -> None:
+        self.files += 1
+        self.failed += bool(run.error)
+        self.skipped += run.skipped
+        if run.job is not None:
+            self.jobs.append(run.job.pk)
+
+
 class Command(BaseCommand):
     help = (
         "Reads files, folders and globs into text, without web, broker or login. "
@@ -74,8 +94,7 @@ class Command(BaseCommand):
         batch_options = self._options(options)
         targets = self._targets(options)
         ensure_schema()
-        runs: list[FileRun] = []
-        pages = 0
+        totals = Totals()
         try:
             with tqdm(
                 total=len(targets), unit="file", disable=None, file=sys.stderr, dynamic_ncols=True
@@ -83,11 +102,11 @@ class Command(BaseCommand):
                 for event in Batch(targets, batch_options).events():
                     match event:
                         case PageDone():
-                            pages += 1
-                            bar.set_postfix(pages=pages, refresh=False)
+                            totals.pages += 1
+                            bar.set_postfix(pages=totals.pages, refresh=False)
                             bar.update(0)
                         case FileDone(run):
-                            runs.append(run)
+                            totals.add(run)
                             bar.update(1)
                             if run.error:
                                 bar.write(f"{run.target.source}: {run.error}", file=sys.stderr)
@@ -98,8 +117,8 @@ class Command(BaseCommand):
                 "Stopped. What was read is kept; --resume goes on from there.", returncode=130
             ) from None
         seconds = time.perf_counter() - started
-        self._track(runs)
-        self._report(runs, pages, seconds, options)
+        self._track(totals.jobs)
+        self._report(totals, seconds, options)
 
     def _targets(self, options: dict[str, Any]) -> list[Target]:
         try:
@@ -138,9 +157,11 @@ class Command(BaseCommand):
             resume=options["resume"],
         )
 
-    def _track(self, runs: list[FileRun]) -> None:
-        """MLflow last: it must neither slow the reading down nor fail it."""
-        jobs = [run.job.pk for run in runs if run.job is not None]
+    def _track(self, jobs: list[UUID]) -> None:
+        """MLflow last: it must neither slow the reading down nor fail it.
+
+        What is not logged here, because this was stopped, any worker logs later.
+        """
         with tqdm(
             total=len(jobs), desc="logging runs", unit="run", disable=None, file=sys.stderr
         ) as bar:
@@ -148,25 +169,21 @@ class Command(BaseCommand):
                 flush.jobs_track(only=jobs[start : start + 20])
                 bar.update(len(jobs[start : start + 20]))
 
-    def _report(
-        self, runs: list[FileRun], pages: int, seconds: float, options: dict[str, Any]
-    ) -> None:
-        failed = sum(bool(run.error) for run in runs)
-        skipped = sum(run.skipped for run in runs)
-        rate = pages / seconds if seconds else 0.0
+    def _report(self, totals: Totals, seconds: float, options: dict[str, Any]) -> None:
+        rate = totals.pages / seconds if seconds else 0.0
         self.stderr.write(
-            f"{len(runs)} files ({skipped} already done, {failed} failed), {pages} pages in "
-            f"{seconds:.1f} s, {rate:.2f} pages/s -> {options['out']}"
+            f"{totals.files} files ({totals.skipped} already done, {totals.failed} failed), "
+            f"{totals.pages} pages in {seconds:.1f} s, {rate:.2f} pages/s -> {options['out']}"
         )
         if options["json"]:
             figures = {
-                "files": len(runs),
-                "pages": pages,
-                "failed": failed,
+                "files": totals.files,
+                "pages": totals.pages,
+                "failed": totals.failed,
                 "seconds": round(seconds, 3),
                 "pages_per_second": round(rate, 3),
             }
             self.stdout.write(json.dumps(figures))
         self.stdout.flush()
-        if failed:
+        if totals.failed:
             sys.exit(1)
