@@ -22,7 +22,7 @@ from tests.factories import PASSWORD, StaffFactory
 pytestmark = [
     pytest.mark.browser,
     # The live server answers from threads of its own, which see only what is committed.
-    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.django_db(transaction=True),
 ]
 
 SIZE = {"width": 1440, "height": 900}
