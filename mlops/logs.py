@@ -62,6 +62,5 @@ def logging_config(*, fmt: str, level: str) -> dict[str, Any]:
             "kombu": {"level": "WARNING"},
             "alembic": {"level": "WARNING"},
             "mlflow": {"level": "WARNING"},
-            "httpx": {"level": "WARNING"},
         },
     }
