@@ -27,7 +27,7 @@ from ocr import batch_child, services
 from ocr.models import Document, OcrJob
 from ocr.outputs import Target, write_outputs
 from ocr.reader import PageOutcome
-from ocr.runner import limits, read_request, store, summarise
+from ocr.runner import limits, read_request, store, summarise, wanted_pages
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +46,9 @@ class BatchOptions:
     workers: int
     threads: int
     resume: bool
+    page_range: str = ""
+    text_layer: str = OcrJob.TextLayer.USE
+    rotate: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -234,7 +237,7 @@ class Batch:
             run.error, run.ended = str(error), True
             return run
         run.job, run.path = job, target.source
-        run.pages = dict(document.pages.values_list("number", "pk"))
+        run.pages = wanted_pages(job)
         read = set(job.results.values_list("page__number", flat=True))
         run.left.extend(sorted(run.pages.keys() - read))
         job.set_progress(len(read), len(run.pages))
@@ -261,6 +264,9 @@ class Batch:
             "language": self._options.language,
             "min_confidence": self._options.min_confidence,
             "dpi": self._options.dpi,
+            "page_range": self._options.page_range,
+            "text_layer": self._options.text_layer,
+            "rotate": self._options.rotate,
         }
 
     def _finish(self, run: FileRun) -> None:

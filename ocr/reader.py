@@ -14,8 +14,8 @@ from mlops.exceptions import EngineUnavailable, JobFailed
 from ocr import auto, routing
 from ocr.engines.base import Reading
 from ocr.languages import AUTO
+from ocr.layout import Layout, lay_out, page_text
 from ocr.pages import BadPage, PageImage, PageSource
-from ocr.reading import page_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,19 @@ class ReadRequest:
     engine: str
     languages: tuple[str, ...]
     default_engine: str
+    text_layer: str = "use"
+    rotate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class PageOutcome:
-    """What became of one page. `lines` are plain JSON values, as PageResult keeps them."""
+    """What became of one page. `lines` and `blocks` are plain JSON, as PageResult keeps them."""
 
     width: int = 0
     height: int = 0
     dpi: int | None = None
+    rotation: int = 0
+    skew: float = 0.0
     engine: str = ""
     language: str = ""
     model_version: str = ""
@@ -41,6 +45,7 @@ class PageOutcome:
     seconds: float = 0.0
     text: str = ""
     lines: list[dict[str, Any]] = field(default_factory=list)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
     mean_confidence: float | None = None
     note: str = ""
     error: str = ""
@@ -77,6 +82,7 @@ def _read(
         choice, reading = auto.read(image, choice, free=request.engine == AUTO, engines=engines)
     else:
         reading = engines.get(choice.engine).read(image, languages=choice.languages)
+    layout = lay_out(reading.lines, page.width, page.height)
     return PageOutcome(
         width=page.width,
         height=page.height,
@@ -86,21 +92,38 @@ def _read(
         model_version=reading.model_version,
         device=engines.get(choice.engine).device,
         seconds=time.perf_counter() - started,
-        text=page_text(reading.lines),
-        lines=_plain(reading),
+        text=page_text(layout),
+        lines=_plain_lines(layout),
+        blocks=_plain_blocks(layout),
         mean_confidence=_mean(reading),
         note=choice.note,
     )
 
 
-def _plain(reading: Reading) -> list[dict[str, Any]]:
-    return [
-        {
+def _plain_lines(layout: Layout) -> list[dict[str, Any]]:
+    plain = []
+    for line in layout.lines:
+        one: dict[str, Any] = {
             "text": line.text,
             "confidence": round(line.confidence, 4),
             "polygon": [[round(x, 1), round(y, 1)] for x, y in line.polygon],
         }
-        for line in reading.lines
+        if line.spans:
+            one["spans"] = [[round(begin, 4), round(end, 4)] for begin, end in line.spans]
+        plain.append(one)
+    return plain
+
+
+def _plain_blocks(layout: Layout) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": block.kind,
+            "level": block.level,
+            "box": [round(value, 1) for value in block.box],
+            "lines": [block.first, block.end],
+            "rows": [[list(cell) for cell in row] for row in block.rows],
+        }
+        for block in layout.blocks
     ]
 
 

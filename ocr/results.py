@@ -48,6 +48,8 @@ def page_json(result: PageResult, min_confidence: float) -> dict[str, Any]:
         "width": result.width,
         "height": result.height,
         "dpi": result.dpi,
+        "rotation": result.rotation,
+        "skew": result.skew,
         "engine": result.engine,
         "model_version": result.model_version,
         "device": result.device,
@@ -58,6 +60,7 @@ def page_json(result: PageResult, min_confidence: float) -> dict[str, Any]:
         "error": result.error or None,
         "text": result.text,
         "lines": lines_json(result, min_confidence),
+        "blocks": result.blocks,
     }
 
 

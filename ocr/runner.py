@@ -16,13 +16,14 @@ from mlops import engines
 from mlops.exceptions import JobFailed
 from mlops.jobs import JobContext
 from ocr.models import Document, OcrJob, PageResult
+from ocr.page_range import parse_page_range
 from ocr.pages import Limits, open_pages
 from ocr.reader import PageOutcome, ReadRequest, read_page
 
 
 def run(job: OcrJob, context: JobContext) -> None:
     """Raises JobFailed at the end if any page could not be read; the others are kept."""
-    pages = {page.number: page for page in job.document.pages.all()}
+    pages = wanted_pages(job)
     done = set(job.results.values_list("page__number", flat=True))
     request = read_request(job)
     cache = engines.cache("ocr")
@@ -30,10 +31,16 @@ def run(job: OcrJob, context: JobContext) -> None:
     with local_copy(job.document) as path, open_pages(path, dpi=job.dpi, limits=limits()) as source:
         for number in sorted(pages.keys() - done):
             context.check()
-            store(job, pages[number].pk, read_page(source, number - 1, request, cache))
+            store(job, pages[number], read_page(source, number - 1, request, cache))
             done.add(number)
             context.progress(len(done), len(pages))
     summarise(job)
+
+
+def wanted_pages(job: OcrJob) -> dict[int, int]:
+    """The numbers (from 1) of the pages that the job asks for, each with its row's key."""
+    wanted = parse_page_range(job.page_range, job.document.page_count)
+    return dict(job.document.pages.filter(number__in=wanted).values_list("number", "pk"))
 
 
 def read_request(job: OcrJob) -> ReadRequest:
@@ -41,6 +48,8 @@ def read_request(job: OcrJob) -> ReadRequest:
         engine=job.engine,
         languages=tuple(job.language.split("+")),
         default_engine=settings.OCR_DEFAULT_ENGINE,
+        text_layer=job.text_layer,
+        rotate=job.rotate,
     )
 
 
@@ -84,10 +93,13 @@ def store(job: OcrJob, page_id: int, outcome: PageOutcome) -> None:
                 page_id=page_id,
                 text=outcome.text,
                 lines=outcome.lines,
+                blocks=outcome.blocks,
                 mean_confidence=outcome.mean_confidence,
                 width=outcome.width,
                 height=outcome.height,
                 dpi=outcome.dpi,
+                rotation=outcome.rotation,
+                skew=outcome.skew,
                 engine=outcome.engine,
                 language=outcome.language,
                 model_version=outcome.model_version,
@@ -113,6 +125,9 @@ def summarise(job: OcrJob) -> None:
             mean_confidence=totals["mean"],
             engine_seconds=totals["seconds"] or 0,
             pages_failed=totals["failed"],
+            device=", ".join(
+                sorted(filter(None, set(job.results.values_list("device", flat=True))))
+            )[:500],
         )
     if not totals["failed"]:
         return
@@ -120,7 +135,7 @@ def summarise(job: OcrJob) -> None:
     first = failed.first()
     numbers = ", ".join(str(n) for n in failed.values_list("page__number", flat=True)[:20])
     raise JobFailed(
-        f"{totals['failed']} of {job.document.page_count} pages could not be read ({numbers}): "
+        f"{totals['failed']} of {job.progress_total} pages could not be read ({numbers}): "
         f"{first.error if first else ''} The other pages' results are kept; a retry reads only "
         "the failed ones.",
         code="pages_failed",

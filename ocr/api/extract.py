@@ -50,6 +50,7 @@ class ExtractView(APIView):
             engine=options["engine"],
             language=options["language"],
             min_confidence=options["confidence_threshold"],
+            rotate=options["use_angle_cls"],
             # Somebody waits for it.
             priority=0,
         )

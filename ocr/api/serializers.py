@@ -36,6 +36,15 @@ class OcrOptionsSerializer(serializers.Serializer):
     dpi = serializers.IntegerField(
         required=False, min_value=50, max_value=600, help_text="at which PDF pages are drawn"
     )
+    page_range = serializers.CharField(
+        default="", allow_blank=True, max_length=200, help_text="such as 1-3,7; empty for all"
+    )
+    text_layer = serializers.ChoiceField(
+        choices=OcrJob.TextLayer.choices,
+        default=OcrJob.TextLayer.USE,
+        help_text="use: a PDF's own text where it is good; ignore: read every page as an image",
+    )
+    rotate = serializers.BooleanField(default=True, help_text="put turned pages upright")
     priority = serializers.IntegerField(default=3, min_value=0, max_value=9, help_text="0 first")
 
 
@@ -75,6 +84,10 @@ class OcrJobSerializer(serializers.ModelSerializer):
             "language",
             "min_confidence",
             "dpi",
+            "page_range",
+            "text_layer",
+            "rotate",
+            "device",
             "priority",
             "progress",
             "attempts",
@@ -108,9 +121,7 @@ class ExtractSerializer(serializers.Serializer):
     image_file = serializers.FileField(allow_empty_file=True)
     language = serializers.CharField(default="korean")
     confidence_threshold = serializers.FloatField(default=0.5, min_value=0, max_value=1)
-    use_angle_cls = serializers.BooleanField(
-        default=True, help_text="accepted and without effect: no engine here needs a classifier"
-    )
+    use_angle_cls = serializers.BooleanField(default=True, help_text="put turned pages upright")
     engine = serializers.CharField(default="auto")
     wait = serializers.FloatField(
         default=settings.OCR_SYNC_WAIT_SECONDS,

@@ -21,17 +21,19 @@ class Line:
     """One line of text as an engine saw it.
 
     `polygon`: at least four points, clockwise from the top left, in pixels of the page image.
-    `confidence`: 0 to 1.
+    `confidence`: 0 to 1. `spans`: for each word of `text` (split at white space) where it begins
+    and ends along the line, as shares of its length from 0 to 1; empty if the engine can't tell.
     """
 
     text: str
     confidence: float
     polygon: Polygon
+    spans: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The lines of one page in reading order, and what read them.
+    """The lines of one page in any order, and what read them.
 
     `unread`: boxes in which the engine saw text and could make nothing of it; None if it can't
     tell.

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 from mlops.exceptions import EngineUnavailable
 from ocr.engines.base import Line, Reading
 from ocr.languages import AUTO, LANGUAGES
-from ocr.reading import reading_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +131,7 @@ class RapidOcrEngine:
                     lines.append(Line(text, confidence, polygon))
                 else:
                     unread.append(polygon)
-        return Reading(reading_order(lines), "+".join(languages), self.model_version, tuple(unread))
+        return Reading(tuple(lines), "+".join(languages), self.model_version, tuple(unread))
 
     def close(self) -> None:
         """Drops the recognisers; the rest goes with the engine."""

@@ -22,6 +22,7 @@ from mlops.exceptions import ApplicationError, EngineUnavailable
 from ocr import routing
 from ocr.batch import Batch, BatchOptions, FileDone, FileRun, PageDone
 from ocr.languages import UnknownLanguage, parse_languages
+from ocr.models import OcrJob
 from ocr.outputs import FORMATS, Target, find_targets
 
 
@@ -85,6 +86,19 @@ class Command(BaseCommand):
             "--min-confidence", type=confidence, default=settings.OCR_MIN_CONFIDENCE, metavar="X"
         )
         parser.add_argument("--dpi", type=count, default=settings.OCR_DPI, help="for PDF pages")
+        parser.add_argument("--pages", default="", metavar="RANGE", help="such as 1-3,7")
+        parser.add_argument(
+            "--text-layer",
+            choices=OcrJob.TextLayer.values,
+            default=OcrJob.TextLayer.USE,
+            help="a PDF's own text: use it where it is good, or ignore it",
+        )
+        parser.add_argument(
+            "--no-rotate",
+            dest="rotate",
+            action="store_false",
+            help="leave turned pages so",
+        )
         parser.add_argument("--workers", type=count, default=None, help="processes (one a core)")
         parser.add_argument("--resume", action="store_true", help="go on where a run was cut off")
         parser.add_argument("--json", action="store_true", help="end with one line of figures")
@@ -155,6 +169,9 @@ class Command(BaseCommand):
             workers=workers,
             threads=max(1, cores // workers),
             resume=options["resume"],
+            page_range=options["pages"],
+            text_layer=options["text_layer"],
+            rotate=options["rotate"],
         )
 
     def _track(self, jobs: list[UUID]) -> None:

@@ -1,14 +1,11 @@
-"""Boxes on a page -> the order in which a person would read them, and the page's text.
-
-`reading_order` is the one place that decides the order: a finder of columns belongs in it, before
-the rows are made.
-"""
+"""Boxes on a page -> blocks in the order in which a person would read them, and the page's text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ocr.engines.base import Line, Polygon
 
@@ -18,6 +15,30 @@ _SAME_ROW = 0.5
 _STACKED = 0.5
 # A page tilted by more is turned, not skewed: taking the tilt out would only shuffle it.
 _MOST_SKEW = math.radians(15)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Lines `first` to `end` (exclusive) of a layout, which belong together.
+
+    `level`: of a heading 1 to 3, else 0. `box`: left, top, right, bottom in pixels. `rows`: a
+    table's rows of cells, each cell the numbers of its lines.
+    """
+
+    kind: Literal["text", "heading", "table"]
+    first: int
+    end: int
+    box: tuple[float, float, float, float]
+    level: int = 0
+    rows: tuple[tuple[tuple[int, ...], ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A page's lines in reading order, and the blocks that divide them."""
+
+    lines: tuple[Line, ...]
+    blocks: tuple[Block, ...]
 
 
 @dataclass(slots=True)
@@ -43,6 +64,21 @@ class _Row:
         return _level(nearest, other)
 
 
+def lay_out(lines: Iterable[Line], width: int, height: int) -> Layout:
+    """`lines` in any order, on a page of `width` by `height` pixels."""
+    ordered = reading_order(lines)
+    if not ordered:
+        return Layout((), ())
+    xs, ys = zip(*(point for line in ordered for point in line.polygon), strict=True)
+    box = (min(xs), min(ys), max(xs), max(ys))
+    return Layout(ordered, (Block("text", 0, len(ordered), box),))
+
+
+def page_text(layout: Layout) -> str:
+    """The page's text in reading order: a row of the page a line."""
+    return rows_text(layout.lines)
+
+
 def reading_order(lines: Iterable[Line]) -> tuple[Line, ...]:
     """Rows from top to bottom, and within a row from left to right; robust to a slight skew."""
     lines = tuple(lines)
@@ -59,7 +95,7 @@ def reading_order(lines: Iterable[Line]) -> tuple[Line, ...]:
     return tuple(one.line for row in rows for one in sorted(row.members, key=lambda one: one.left))
 
 
-def page_text(lines: Sequence[Line]) -> str:
+def rows_text(lines: Sequence[Line]) -> str:
     """The text of lines that are already in reading order, one row of the page a line."""
     skew = _skew(lines)
     parts: list[str] = []

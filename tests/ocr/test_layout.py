@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocr.engines.base import Line
-from ocr.reading import page_text, reading_order
+from ocr.layout import reading_order, rows_text
 
 HEIGHT = 20
 
@@ -38,28 +38,28 @@ def test_a_row_is_read_from_left_to_right_and_the_rows_from_the_top() -> None:
     lines = [line("Total", 0, 100), line("9.00", 300, 103), line("Shop", 120, 0)]
     ordered = reading_order(reversed(lines))
     assert [one.text for one in ordered] == ["Shop", "Total", "9.00"]
-    assert page_text(ordered) == "Shop\nTotal 9.00"
+    assert rows_text(ordered) == "Shop\nTotal 9.00"
 
 
 def test_small_print_beside_a_tall_line_stays_in_its_row() -> None:
     lines = [line("TOTAL", 0, 0, 200, 60), line("RM", 220, 25, 30, 20), line("next", 0, 70)]
-    assert page_text(reading_order(lines)) == "TOTAL RM\nnext"
+    assert rows_text(reading_order(lines)) == "TOTAL RM\nnext"
 
 
 def test_lines_set_close_under_each_other_are_not_one_row() -> None:
     lines = [line("first", 0, 0), line("second", 5, 9), line("third", 0, 18)]
-    assert page_text(reading_order(lines)) == "first\nsecond\nthird"
+    assert rows_text(reading_order(lines)) == "first\nsecond\nthird"
 
 
 def test_text_keeps_the_order_it_is_given() -> None:
     """An engine that finds columns has ordered the lines better than rows would."""
     column = [line("a", 0, 0), line("b", 0, 40), line("c", 200, 0), line("d", 200, 40)]
-    assert page_text(column) == "a\nb\nc\nd"
+    assert rows_text(column) == "a\nb\nc\nd"
 
 
 def test_an_empty_page() -> None:
     assert reading_order([]) == ()
-    assert page_text([]) == ""
+    assert rows_text([]) == ""
 
 
 @given(
@@ -75,7 +75,7 @@ def test_a_skewed_table_is_read_row_by_row(
     random.shuffle(lines)
     ordered = reading_order(lines)
     assert [one.text for one in ordered] == [str(n) for n in range(rows * columns)]
-    assert len(page_text(ordered).splitlines()) == rows
+    assert len(rows_text(ordered).splitlines()) == rows
 
 
 @given(
@@ -95,5 +95,5 @@ def test_no_line_is_lost_or_made_up(boxes: list[tuple[str, float, float, float, 
     ordered = reading_order(lines)
     assert sorted(map(id, ordered)) == sorted(map(id, lines))
     assert reading_order(ordered) == reading_order(reading_order(ordered))
-    kept = "".join(page_text(ordered).split())
+    kept = "".join(rows_text(ordered).split())
     assert kept == "".join("".join(one.text.split()) for one in ordered)

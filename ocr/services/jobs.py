@@ -1,13 +1,11 @@
-"""Writes of the OCR app: documents and the jobs that read them."""
+"""Writes of the jobs that read documents."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import IO, Any
 
 import structlog
 from django.conf import settings
-from django.core.files.base import File
 from django.db import transaction
 
 from mlops import engines
@@ -16,66 +14,11 @@ from mlops.models import Job, User
 from mlops.services import job_enqueue
 from ocr import routing
 from ocr.languages import UnknownLanguage, parse_languages
-from ocr.models import Document, OcrJob, Page
-from ocr.pages import inspect
-from ocr.runner import limits
+from ocr.models import Document, OcrJob
+from ocr.page_range import parse_page_range
+from ocr.services.documents import document_create, document_delete
 
 log = structlog.get_logger(__name__)
-
-CHUNK = 1024 * 1024
-
-
-def document_create(*, file: IO[bytes], name: str, owner: User | None, source: str) -> Document:
-    """Judges the file by its content and stores it with its rows. Raises BadDocument.
-
-    `file` is read from its start; nothing is stored if it isn't a whole, acceptable document.
-    """
-    path = getattr(file, "temporary_file_path", None)
-    info = inspect(path() if path else file, limits=limits())
-    digest, size = _sha256(file)
-    document = Document(
-        owner=owner,
-        # A name is shown and offered as a file name; it is never part of a path here.
-        name=(name.replace("\\", "/").rsplit("/", 1)[-1].replace("\0", "") or "document")[-255:],
-        size=size,
-        sha256=digest,
-        media_type=info.media_type,
-        extension=info.extension,
-        page_count=info.pages,
-        source=source,
-    )
-    file.seek(0)
-    document.file.save(f"original{info.extension}", File(file), save=False)
-    try:
-        with transaction.atomic():
-            document.save(force_insert=True)
-            Page.objects.bulk_create(
-                [Page(document=document, number=n + 1) for n in range(info.pages)], batch_size=500
-            )
-    except Exception:
-        document.file.storage.delete(document.file.name)
-        raise
-    log.debug("document_stored", document_id=str(document.pk), pages=info.pages, bytes=size)
-    return document
-
-
-def document_reuse_or_create(
-    *, file: IO[bytes], name: str, source: str, owner: User | None = None
-) -> Document:
-    """The owner's document with the same content, if there is one whose file is still there."""
-    digest, _size = _sha256(file)
-    known = Document.objects.filter(owner=owner, sha256=digest).first()
-    if known is not None and known.file.storage.exists(known.file.name):
-        return known
-    return document_create(file=file, name=name, owner=owner, source=source)
-
-
-def document_delete(*, document: Document) -> None:
-    """Deletes the document with its jobs and results, and its file once that is certain."""
-    storage, name = document.file.storage, document.file.name
-    with transaction.atomic():
-        document.delete()
-        transaction.on_commit(lambda: storage.delete(name))
 
 
 def ocr_job_create(
@@ -87,6 +30,9 @@ def ocr_job_create(
     min_confidence: float | None = None,
     dpi: int | None = None,
     priority: int = 3,
+    page_range: str = "",
+    text_layer: str = OcrJob.TextLayer.USE,
+    rotate: bool = True,
 ) -> OcrJob:
     """The row of a job, not yet sent to anyone. Raises ApplicationError for what can't be done."""
     languages = _languages(language)
@@ -101,6 +47,13 @@ def ocr_job_create(
     dpi = dpi or settings.OCR_DPI
     _within(dpi, 50, 600, "dpi")
     _within(priority, 0, 9, "priority")
+    pages = parse_page_range(page_range, document.page_count)
+    if text_layer not in OcrJob.TextLayer.values:
+        raise ApplicationError(
+            f"text_layer is '{text_layer}'; choose one of: {', '.join(OcrJob.TextLayer.values)}.",
+            code="unknown_choice",
+            param="text_layer",
+        )
     return OcrJob.objects.create(
         kind=OcrJob.KIND,
         queue=OcrJob.QUEUE,
@@ -112,7 +65,10 @@ def ocr_job_create(
         language="+".join(languages),
         min_confidence=confidence,
         dpi=dpi,
-        progress_total=document.page_count,
+        page_range=page_range,
+        text_layer=text_layer,
+        rotate=rotate,
+        progress_total=len(pages),
         request_id=str(structlog.contextvars.get_contextvars().get("request_id", ""))[:100],
     )
 
@@ -180,12 +136,3 @@ def _within(value: float, low: float, high: float, param: str) -> None:
             code="out_of_range",
             param=param,
         )
-
-
-def _sha256(file: IO[bytes]) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    file.seek(0)
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-        size += len(chunk)
-    return digest.hexdigest(), size
