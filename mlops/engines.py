@@ -5,16 +5,22 @@ This module imports no Django, so that a spawned process can hold engines withou
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from mlops.exceptions import ApplicationError
+from mlops.exceptions import ApplicationError, EngineUnavailable
 
 log = structlog.get_logger(__name__)
+
+# An engine that could not be loaded is not tried again for this long: loading may take seconds,
+# and all pages of all jobs that wait for it would take them one after the other.
+RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +36,48 @@ class EngineSpec:
         module, _, name = self.backend.rpartition(".")
         return getattr(importlib.import_module(module), name)
 
+    @property
+    def languages(self) -> frozenset[str]:
+        """What it reads: as its option `languages` says, else as its class does."""
+        if "languages" in self.options:
+            return frozenset(self.options["languages"])
+        return self.backend_class().languages
+
 
 class EngineCache:
     """Loads each engine on first use and keeps it; safe from several threads.
 
     Two threads that ask for one engine at once get the same: the second waits. Different engines
-    load side by side.
+    load side by side. A failure is kept, too, for RETRY_SECONDS: what was missing may come.
     """
 
     def __init__(self, specs: dict[str, EngineSpec]) -> None:
         self.specs = specs
         self._engines: dict[str, Any] = {}
+        self._failures: dict[str, tuple[str, float]] = {}
         self._locks = {alias: threading.Lock() for alias in specs}
 
     def get(self, alias: str) -> Any:
         """The engine. Raises EngineUnavailable if its library or model is missing."""
         with self._locks[alias]:
             if alias not in self._engines:
-                spec = self.specs[alias]
-                self._engines[alias] = spec.backend_class()(**spec.options)
-                log.info("engine_loaded", alias=alias, device=self._engines[alias].device)
+                self._engines[alias] = self._load(self.specs[alias])
             return self._engines[alias]
+
+    def _load(self, spec: EngineSpec) -> Any:
+        message, until = self._failures.get(spec.alias, ("", 0.0))
+        if time.monotonic() < until:
+            raise EngineUnavailable(message)
+        started = time.monotonic()
+        try:
+            engine = spec.backend_class()(**spec.options)
+        except EngineUnavailable as error:
+            self._failures[spec.alias] = (error.message, time.monotonic() + RETRY_SECONDS)
+            log.warning("engine_unavailable", alias=spec.alias, error=error.message)
+            raise
+        seconds = round(time.monotonic() - started, 2)
+        log.info("engine_loaded", alias=spec.alias, device=engine.device, seconds=seconds)
+        return engine
 
 
 _caches: dict[str, EngineCache] = {}
@@ -90,15 +117,11 @@ def cache(family: str) -> EngineCache:
 def preload() -> None:
     """Loads what ENGINES_PRELOAD names (`ocr:rapidocr`).
 
-    One that fails is logged, not fatal: the jobs that need it say why, all others run.
+    One that fails is not fatal: it is logged, the jobs that need it say why, all others run.
     """
     from django.conf import settings
 
-    from mlops.exceptions import EngineUnavailable
-
     for name in settings.ENGINES_PRELOAD:
         family, _, alias = name.partition(":")
-        try:
+        with contextlib.suppress(EngineUnavailable):
             cache(family).get(alias)
-        except EngineUnavailable as error:
-            log.error("engine_unavailable", alias=alias, error=error.message)

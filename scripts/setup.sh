@@ -11,11 +11,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 set_name="${1:-demo}"
+torch=""
 case "$set_name" in
     demo) roles="web ocr" packages="tesseract-ocr tesseract-ocr-kor fonts-nanum" ;;
     lint) roles="web ocr dev" packages="" ;;
     test)
-        roles="web ocr dev"
+        # Every engine that the product names is tested, so all of them are installed.
+        roles="web ocr ocr-paddle ocr-easyocr ocr-transformers dev"
+        torch=requirements/torch.txt
         packages="tesseract-ocr tesseract-ocr-kor fonts-nanum redis-server postgresql chromium poppler-utils"
         ;;
     *)
@@ -61,17 +64,35 @@ make_venv() {
     fi
 }
 
+# Which build of torch: that of a folder of wheels where the settings name one, else the one that
+# fits the machine. Left alone, uv would take 3 GB of CUDA to a machine that has no GPU.
+torch_build() {
+    local folder="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
+    [ -n "$folder" ] || folder="$(.venv/bin/python -m pip config get global.find-links 2> /dev/null || true)"
+    if [ -n "$folder" ]; then
+        echo "--find-links $folder"
+    elif [ -z "${UV_TORCH_BACKEND:-}" ]; then
+        echo "--torch-backend auto"
+    fi
+}
+
 install_requirements() {
-    local files=() role uv="$1"
+    local files=() build=() role uv="$1" uv_compile=--compile-bytecode pip_compile=--compile
     for role in $roles; do files+=(-r "requirements/$role.txt"); done
+    if [ -n "$torch" ]; then
+        files+=(-r "$torch")
+        # Of 2.5 GB the tests import a small part: that is compiled when it is imported.
+        uv_compile=--no-compile-bytecode pip_compile=--no-compile
+    fi
     if [ -n "$uv" ]; then
         say "installing $roles with uv"
-        if "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python "${files[@]}"; then return; fi
+        if [ -n "$torch" ]; then read -ra build <<< "$(torch_build)"; fi
+        if "$uv" pip install --quiet "$uv_compile" --python .venv/bin/python "${build[@]}" "${files[@]}"; then return; fi
         say "uv could not; trying pip, whose settings may differ"
     fi
     if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then .venv/bin/python -m ensurepip > /dev/null; fi
-    say "installing $roles with pip (a minute or so)"
-    .venv/bin/python -m pip install -qq --disable-pip-version-check "${files[@]}"
+    say "installing $roles with pip (a minute or two)"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check "$pip_compile" "${files[@]}"
 }
 
 # -- System programs ------------------------------------------------------------------------
@@ -126,11 +147,13 @@ fi
 if [ -z "$uv" ] && [ -x .venv/bin/uv ]; then uv=.venv/bin/uv; fi
 
 stamp=".venv/.setup-${roles// /-}"
-now="$({ .venv/bin/python --version; for role in $roles; do cat "requirements/$role.txt"; done; } | sha256sum)"
-if [ "$(cat "$stamp" 2> /dev/null || true)" != "$now" ]; then
+now="$({ .venv/bin/python --version; cat requirements/constraints.txt $torch; for role in $roles; do cat "requirements/$role.txt"; done; } | sha256sum)"
+if [ "$(head -n 1 "$stamp" 2> /dev/null || true)" != "$now" ]; then
     install_requirements "$uv"
-    # What another set had installed may have been changed with this one.
-    rm -f .venv/.setup-*
-    echo "$now" > "$stamp"
+    # Sets agree on versions as long as the constraints are the same; else the other ones may have
+    # been changed with this one.
+    pins="$(sha256sum < requirements/constraints.txt)"
+    for other in .venv/.setup-*; do grep -qxF "$pins" "$other" 2> /dev/null || rm -f "$other"; done
+    printf '%s\n%s\n' "$now" "$pins" > "$stamp"
 fi
 install_programs

@@ -52,7 +52,9 @@ class OcrEngine(Protocol):
     `languages` are ISO 639-1 codes (with a script where it matters: zh-Hans, zh-Hant).
     `latin_first`: asked for "auto" it looks for Latin letters alone, though it knows more scripts.
     `tells_scripts`: it has `detect_script` and `installed`, to read what another engine can't.
-    Every engine is built with `threads`, what one page may use, among its options.
+    `batches`: it has `read_many(images, languages=)`, which reads several pages at less than the
+    price of each alone.
+    Every engine is built with `threads`, what one page may use, and `device` among its options.
     """
 
     name: ClassVar[str]
@@ -61,6 +63,7 @@ class OcrEngine(Protocol):
     latin_first: ClassVar[bool]
     tells_scripts: ClassVar[bool]
 
+    batches: bool
     device: str
     model_version: str
 

@@ -128,13 +128,21 @@ def crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def batches(crops: Sequence[np.ndarray], size: int) -> list[tuple[list[int], np.ndarray]]:
-    """Crops as batches of like width: (their indices, uint8 (n, 48, w, 3) filled up with grey)."""
-    order = sorted(range(len(crops)), key=lambda index: crops[index].shape[1])
+    """Crops as batches: (their indices, uint8 (n, 48, w, 3) filled up with grey).
+
+    Only crops that come to the same width w, in steps of 32, share a batch: what a narrower one
+    would be filled up with costs more than sharing saves. `size` is the most in a batch.
+    """
+    alike: dict[int, list[int]] = {}
+    for index, one in enumerate(crops):
+        width = math.ceil(one.shape[1] / _WIDTH_STEP) * _WIDTH_STEP
+        alike.setdefault(width, []).append(index)
     made = []
-    for start in range(0, len(order), size):
-        members = order[start : start + size]
-        widest = max(crops[index].shape[1] for index in members)
-        width = math.ceil(widest / _WIDTH_STEP) * _WIDTH_STEP
+    for width, members in (
+        (width, indices[start : start + size])
+        for width, indices in sorted(alike.items())
+        for start in range(0, len(indices), size)
+    ):
         batch = np.full((len(members), CROP_HEIGHT, width, 3), _GREY, np.uint8)
         for place, index in enumerate(members):
             batch[place, :, : crops[index].shape[1]] = crops[index]
@@ -142,15 +150,37 @@ def batches(crops: Sequence[np.ndarray], size: int) -> list[tuple[list[int], np.
     return made
 
 
-def decode(
-    indices: np.ndarray, probabilities: np.ndarray, characters: Sequence[str]
-) -> tuple[str, float]:
-    """Best path of CTC: repeats merged, blanks dropped; and its mean probability."""
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A line's text, its confidence from 0 to 1, and the step at which each character stands."""
+
+    text: str
+    confidence: float
+    steps: np.ndarray
+
+
+def decode(indices: np.ndarray, probabilities: np.ndarray, characters: Sequence[str]) -> Decoded:
+    """Best path of CTC: repeats merged, blanks dropped; confidence is its mean probability."""
     fresh = np.concatenate(([True], indices[1:] != indices[:-1])) & (indices != BLANK)
-    if not fresh.any():
-        return "", 0.0
-    text = "".join(characters[index] for index in indices[fresh])
-    return text, float(np.clip(probabilities[fresh].mean(), 0, 1))
+    steps = np.flatnonzero(fresh)
+    if not len(steps):
+        return Decoded("", 0.0, steps)
+    text = "".join(characters[index] for index in indices[steps])
+    return Decoded(text, float(np.clip(probabilities[steps].mean(), 0, 1)), steps)
+
+
+def places(decoded: Decoded, *, per_step: float, width: int) -> list[tuple[float, float]]:
+    """Where each character begins and ends along a crop of `width` pixels, in shares of it.
+
+    `per_step`: pixels a step of the recogniser. A character is taken to reach half way to its
+    neighbours, and no further than half the line's usual distance between two.
+    """
+    middles = (decoded.steps + 0.5) * per_step / width
+    gaps = np.diff(middles)
+    half = float(np.median(gaps)) / 2 if len(gaps) else 0.5
+    reach = np.minimum(np.concatenate(([half], gaps / 2, [half])), half)
+    begins, ends = middles - reach[:-1], middles + reach[1:]
+    return list(zip(begins.tolist(), ends.tolist(), strict=True))
 
 
 def _mean_inside(probability: np.ndarray, corners: np.ndarray) -> float:

@@ -6,13 +6,17 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from PIL import Image
 
-from mlops.exceptions import EngineUnavailable, JobFailed
+from mlops.exceptions import EngineUnavailable, JobFailed, NotInstalled
 from ocr.engines.base import Line, Reading
+from ocr.engines.device import AUTO as AUTO_DEVICE
+from ocr.engines.device import parse_device
+from ocr.engines.skew import leaning, levelled, text_skew
+from ocr.engines.spans import word_spans
 from ocr.languages import AUTO, LANGUAGES
 
 if TYPE_CHECKING:
@@ -29,6 +33,10 @@ _SCRIPTS = {"Latin": "Latn", "Korean": "Kore", "Hangul": "Kore", "Japanese": "Jp
 _SURE = 0.9
 # Hangul of a page rasterised at 150 dpi is read better at twice the size; beyond, it is big enough.
 _ENLARGE_UP_TO = 2000
+# No line that is as sure as this is the second reading of another.
+_ECHO = 0.4
+# Degrees from which a page is put level; below it the turning would cost more than it mends.
+_LEANING = 0.4
 
 
 @dataclass(slots=True)
@@ -57,11 +65,13 @@ class TesseractEngine:
     languages: ClassVar[frozenset[str]] = frozenset(_BY_DATA.values())
     latin_first: ClassVar[bool] = False
     tells_scripts: ClassVar[bool] = True
+    batches: ClassVar[bool] = False
 
     def __init__(
         self,
         *,
         threads: int | None = None,
+        device: str = AUTO_DEVICE,
         program: str = "tesseract",
         data_dir: str | None = None,
         timeout: float = 120,
@@ -69,19 +79,22 @@ class TesseractEngine:
     ) -> None:
         """Raises EngineUnavailable if the program or all of its trained data is missing.
 
-        `threads` changes nothing: with more than one of its own Tesseract is ten times slower.
+        `threads` changes nothing: with more than one of its own Tesseract is ten times slower. Nor
+        does `device`: it runs on the CPU alone.
         """
+        parse_device(device)
         found = shutil.which(program)
         if found is None:
-            raise EngineUnavailable(
+            raise NotInstalled(
                 f"The tesseract engine needs the program {program}: apt-get install tesseract-ocr"
             )
         self._command = [found, *(["--tessdata-dir", data_dir] if data_dir else [])]
         self._timeout = timeout
         self._segmentation = segmentation
-        listed = self._run(["--list-langs"]).splitlines()[1:]
+        where, *listed = self._run(["--list-langs"]).splitlines()
         self.installed = frozenset(_BY_DATA[data] for data in listed if data in _BY_DATA)
         self._tells_scripts = "osd" in listed
+        self.models = tuple(re.findall(r'"(.+)"', where))
         if not self.installed:
             raise EngineUnavailable(
                 "Tesseract has no trained data: apt-get install tesseract-ocr-eng"
@@ -107,13 +120,22 @@ class TesseractEngine:
         # Korean data alone reads "Invoice" as "100166"; and Korean pages do hold English words.
         reading = (*asked, "en") if "ko" in asked and "en" in self.installed else asked
         reading = tuple(dict.fromkeys(reading))
+        size, skew = page.size, text_skew(page)
+        # It looks for level lines: Korean suffers from 1 degree on, Latin from 3.
+        if abs(skew) >= _LEANING:
+            page = levelled(page, skew)
+        level = page.size
         enlarged = "ko" in reading and max(page.size) <= _ENLARGE_UP_TO
         if enlarged:
             page = page.resize((page.width * 2, page.height * 2), Image.Resampling.BICUBIC)
         words = self._words(page, reading)
         if "ko" in reading and len(reading) > 1 and _mixed(words):
             words = _corrected(words, self._words(page, ("ko",)))
-        lines = _lines(words, 2 if enlarged else 1)
+        lines = _once(_lines(words, 2 if enlarged else 1))
+        if level != size:
+            lines = tuple(
+                replace(line, polygon=leaning(line.polygon, skew, level, size)) for line in lines
+            )
         return Reading(lines, "+".join(languages), self.model_version)
 
     def detect_script(self, image: np.ndarray) -> tuple[str, float]:
@@ -241,14 +263,56 @@ def _lines(words: list[_Word], scale: int) -> tuple[Line, ...]:
         by_line.setdefault(word.line, []).append(word)
     lines = []
     for members in by_line.values():
-        text = "".join(f"{' ' if word.spaced else ''}{word.text}" for word in members).strip()
         left = min(word.left for word in members) / scale
         top = min(word.top for word in members) / scale
         right = max(word.right for word in members) / scale
         bottom = max(word.bottom for word in members) / scale
         polygon = ((left, top), (right, top), (right, bottom), (left, bottom))
-        lines.append(Line(text, _confidence(members), polygon))
+        text, spans = _spelled(members)
+        lines.append(Line(text, _confidence(members), polygon, spans))
     return tuple(lines)
+
+
+def _once(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Without what Tesseract made of the lower part of a line after it had read all of it.
+
+    Such a line lies within another that is far surer, and is next to nothing itself.
+    """
+    kept = [line for line in lines if line.confidence >= _ECHO]
+    return tuple(
+        line
+        for line in lines
+        if line.confidence >= _ECHO or not any(_within(line, other) for other in kept)
+    )
+
+
+def _within(line: Line, other: Line) -> bool:
+    """Whether most of a line's box lies in the other's."""
+    (left, top), _, (right, bottom), _ = line.polygon
+    (other_left, other_top), _, (other_right, other_bottom), _ = other.polygon
+    across = min(right, other_right) - max(left, other_left)
+    down = min(bottom, other_bottom) - max(top, other_top)
+    area = (right - left) * (bottom - top)
+    return min(across, down) > 0 and across * down > 0.7 * area
+
+
+def _spelled(members: list[_Word]) -> tuple[str, tuple[tuple[float, float], ...]]:
+    """A line's text, and where its words stand on it."""
+    start = min(word.left for word in members)
+    length = max(max(word.right for word in members) - start, 1)
+    text, places, end = "", [], start
+    for word in members:
+        if word.spaced and text:
+            text += " "
+            places.append(((end - start) / length, (word.left - start) / length))
+        text += word.text
+        step = (word.right - word.left) / len(word.text)
+        places += [
+            ((word.left + n * step - start) / length, (word.left + (n + 1) * step - start) / length)
+            for n in range(len(word.text))
+        ]
+        end = word.right
+    return text, word_spans(text, places)
 
 
 def _confidence(words: list[_Word]) -> float:

@@ -5,73 +5,33 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
-from rapidfuzz.distance import Levenshtein
 
-from mlops.engines import EngineCache, EngineSpec
 from mlops.exceptions import EngineUnavailable, JobFailed
-from ocr import auto
-from ocr.engines import rapidocr, tesseract
+from ocr.engines import device, rapidocr, tesseract
 from ocr.engines.base import OcrEngine, Reading
 from ocr.engines.rapidocr import RapidOcrEngine
 from ocr.engines.tesseract import TesseractEngine
 from ocr.layout import reading_order, rows_text
-from ocr.routing import Choice
-
-ENGLISH = [
-    "Invoice No. 2024-0315 issued on 15 March 2024",
-    "All human beings are born free and equal in dignity.",
-    "Total amount due: 1,234.50 USD including tax",
-    "Payment is due within thirty days of receipt.",
-]
-KOREAN = [
-    "대한민국의 모든 국민은 법 앞에 평등하다.",
-    "전화번호 02-1234-5678 우편번호 06236",
-    "도서관에서 친구와 점심을 먹었다.",
-    "결제가 완료되면 확인 메시지를 보내 드립니다.",
-]
-MIXED = [
-    "고객사 Acme Corporation 담당자 김민수 (Manager)",
-    "Django 프레임워크와 Python 언어로 개발된 서버",
-    "Please contact 고객센터 at 1588-1234 for help",
-]
-# NanumGothic draws the characters that Korean borrows, which are the traditional ones.
-CHINESE = ["發票番號 2024-0315", "合計金額 一千二百元"]
+from tests.ocr.paper import CHINESE, ENGLISH, KOREAN, MIXED, hangul_font, paper
+from tests.ocr.paper import error_rate as text_error_rate
 
 
 @pytest.fixture(scope="module")
-def font() -> str:
-    """NanumGothic by fontconfig: it has both Latin letters and Hangul."""
-    found = subprocess.run(
-        ["fc-match", "-f", "%{file}", "NanumGothic"], capture_output=True, text=True, check=False
-    ).stdout
-    if "Nanum" not in found:
-        reason = "no NanumGothic font: apt-get install fonts-nanum"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return found
+def font() -> Path:
+    return hangul_font()
 
 
-def draw(lines: list[str], font: str, size: int = 30) -> np.ndarray:
-    face = ImageFont.truetype(font, size)
-    image = Image.new("RGB", (int(size * 32), int(size * (2 * len(lines) + 3))), "white")
-    pen = ImageDraw.Draw(image)
-    for place, text in enumerate(lines):
-        pen.text((2 * size, 2 * size * (place + 1)), text, font=face, fill=(20, 20, 20))
-    return np.asarray(image)
+def draw(lines: list[str], font: Path, size: int = 30) -> np.ndarray:
+    return paper(lines, size=size, font=font).array()
 
 
 def error_rate(reading: Reading, lines: list[str]) -> float:
-    said, meant = (
-        re.sub(r"\s+", " ", text).strip().casefold()
-        for text in (rows_text(reading_order(reading.lines)), "\n".join(lines))
-    )
-    return Levenshtein.distance(said, meant) / len(meant)
+    return text_error_rate(rows_text(reading_order(reading.lines)), lines)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +54,7 @@ def engine(request: pytest.FixtureRequest) -> OcrEngine:
     return request.getfixturevalue(request.param)
 
 
-def test_a_clean_english_page_is_read_without_error(engine: OcrEngine, font: str) -> None:
+def test_a_clean_english_page_is_read_without_error(engine: OcrEngine, font: Path) -> None:
     reading = engine.read(draw(ENGLISH, font), languages=("en",))
     assert error_rate(reading, ENGLISH) < 0.01
     assert reading.language == "en"
@@ -102,7 +62,7 @@ def test_a_clean_english_page_is_read_without_error(engine: OcrEngine, font: str
 
 
 def test_boxes_go_clockwise_inside_the_page_and_confidences_are_shares(
-    engine: OcrEngine, font: str
+    engine: OcrEngine, font: Path
 ) -> None:
     page = draw(ENGLISH, font)
     height, width = page.shape[:2]
@@ -115,7 +75,7 @@ def test_boxes_go_clockwise_inside_the_page_and_confidences_are_shares(
         assert x0 < x1 and x3 < x2 and y0 < y3 and y1 < y2
 
 
-def test_pages_read_at_once_are_never_mixed_up(engine: OcrEngine, font: str) -> None:
+def test_pages_read_at_once_are_never_mixed_up(engine: OcrEngine, font: Path) -> None:
     texts = [[f"Page {n}{n}{n} of the book", f"chapter {n} verse {n}{n}"] for n in range(1, 9)]
     pages = [draw(text, font) for text in texts]
     with ThreadPoolExecutor(4) as threads:
@@ -149,18 +109,18 @@ def test_what_is_no_rgb_page_is_refused(engine: OcrEngine, image: np.ndarray) ->
 
 
 def test_both_backends_read_the_same(
-    openvino: RapidOcrEngine, onnxruntime: RapidOcrEngine, font: str
+    openvino: RapidOcrEngine, onnxruntime: RapidOcrEngine, font: Path
 ) -> None:
     page = draw(ENGLISH, font, 22)
     texts = [
-        [line.text for line in engine.read(page, languages=("en",)).lines]
+        rows_text(reading_order(engine.read(page, languages=("en",)).lines))
         for engine in (openvino, onnxruntime)
     ]
     assert texts[0] == texts[1]
 
 
 def test_fewer_characters_to_choose_from_give_the_same_latin_text(
-    openvino: RapidOcrEngine, font: str
+    openvino: RapidOcrEngine, font: Path
 ) -> None:
     """Cut to Latin characters or whole, the recogniser answers alike on English."""
     page = draw(ENGLISH, font)
@@ -168,21 +128,21 @@ def test_fewer_characters_to_choose_from_give_the_same_latin_text(
     assert [line.text for line in cut.lines] == [line.text for line in whole.lines]
 
 
-def test_chinese_needs_all_characters(openvino: RapidOcrEngine, font: str) -> None:
+def test_chinese_needs_all_characters(openvino: RapidOcrEngine, font: Path) -> None:
     page = draw(CHINESE, font, 40)
     assert error_rate(openvino.read(page, languages=("zh-Hant",)), CHINESE) < 0.1
     latin = rows_text(reading_order(openvino.read(page, languages=("en",)).lines))
     assert not re.search(r"[\u4e00-\u9fff]", latin)
 
 
-def test_batches_of_lines_read_like_single_lines(openvino: RapidOcrEngine, font: str) -> None:
+def test_batches_of_lines_read_like_single_lines(openvino: RapidOcrEngine, font: Path) -> None:
     page = draw(ENGLISH, font)
     batched = RapidOcrEngine(backend="openvino", threads=1, recognition_batch=4)
     assert error_rate(batched.read(page, languages=("en",)), ENGLISH) < 0.01
 
 
 def test_the_device_says_what_runs(openvino: RapidOcrEngine, onnxruntime: RapidOcrEngine) -> None:
-    assert re.fullmatch(r"cpu openvino (bf16|f16|f32)( \w+)? 2 threads", openvino.device)
+    assert re.fullmatch(r"cpu openvino (int8|bf16|f16|f32)( \w+)? 2 threads", openvino.device)
     assert onnxruntime.device == "cpu onnxruntime f32 2 threads"
     assert re.fullmatch(r"PP-OCRv6-small [0-9a-f]{12}", openvino.model_version)
     assert openvino.model_version == onnxruntime.model_version
@@ -215,7 +175,7 @@ def test_without_openvino_auto_takes_onnxruntime(monkeypatch: pytest.MonkeyPatch
     def find(name: str) -> object:
         return None if name == "openvino" else importlib.util.find_spec(name)
 
-    monkeypatch.setattr(rapidocr, "find_spec", find)
+    monkeypatch.setattr(device, "find_spec", find)
     assert RapidOcrEngine(threads=1).device == "cpu onnxruntime f32 1 thread"
 
 
@@ -237,7 +197,7 @@ def test_missing_trained_data_names_the_package(
         program.read(np.zeros((40, 40, 3), np.uint8), languages=("en", "zh-Hans"))
 
 
-def test_a_page_that_takes_too_long_fails(program: TesseractEngine, font: str) -> None:
+def test_a_page_that_takes_too_long_fails(program: TesseractEngine, font: Path) -> None:
     program = TesseractEngine()
     program._timeout = 0.001
     with pytest.raises(JobFailed, match="did not finish a page"):
@@ -255,7 +215,7 @@ def korean(program: TesseractEngine) -> TesseractEngine:
 @pytest.mark.parametrize("lines", [KOREAN, MIXED, ENGLISH], ids=["korean", "mixed", "english"])
 @pytest.mark.parametrize("size", [22, 32])
 def test_korean_pages_with_english_words(
-    korean: TesseractEngine, font: str, lines: list[str], size: int
+    korean: TesseractEngine, font: Path, lines: list[str], size: int
 ) -> None:
     reading = korean.read(draw(lines, font, size), languages=("ko",))
     assert error_rate(reading, lines) < 0.02
@@ -273,50 +233,8 @@ def test_a_korean_word_read_as_latin_letters_is_replaced() -> None:
     assert {one.line for one in corrected} == {("1", "1", "1")}
 
 
-def test_scripts_are_told_apart(korean: TesseractEngine, font: str) -> None:
+def test_scripts_are_told_apart(korean: TesseractEngine, font: Path) -> None:
     script, confidence = korean.detect_script(draw(ENGLISH * 3, font, 36))
     assert script == "Latn"
     assert confidence > 0
     assert korean.detect_script(np.full((60, 60, 3), 255, np.uint8)) == ("", 0.0)
-
-
-@pytest.fixture(scope="module")
-def engines() -> EngineCache:
-    return EngineCache(
-        {
-            "fast": EngineSpec("fast", "ocr.engines.rapidocr.RapidOcrEngine", {"threads": 2}),
-            "wide": EngineSpec("wide", "ocr.engines.tesseract.TesseractEngine"),
-        }
-    )
-
-
-@pytest.mark.parametrize("lines", [KOREAN, MIXED], ids=["korean", "mixed"])
-def test_auto_turns_to_the_engine_that_knows_hangul(
-    korean: TesseractEngine, engines: EngineCache, font: str, lines: list[str]
-) -> None:
-    first = Choice("fast", ("auto",))
-    choice, reading = auto.read(draw(lines, font), first, free=True, engines=engines)
-    assert (choice.engine, choice.languages) == ("wide", ("ko",))
-    assert "Korean" in choice.note
-    assert error_rate(reading, lines) < 0.02
-
-
-def test_auto_reads_chinese_with_the_same_engine(engines: EngineCache, font: str) -> None:
-    first = Choice("fast", ("auto",))
-    choice, reading = auto.read(draw(CHINESE, font, 40), first, free=True, engines=engines)
-    assert choice.engine == "fast"
-    assert {"zh-Hans", "zh-Hant", "ja"} == set(choice.languages)
-    assert error_rate(reading, CHINESE) < 0.1
-
-
-def test_auto_leaves_a_good_reading_alone(engines: EngineCache, font: str) -> None:
-    first = Choice("fast", ("auto",))
-    choice, reading = auto.read(draw(ENGLISH, font), first, free=True, engines=engines)
-    assert choice == first
-    assert error_rate(reading, ENGLISH) < 0.01
-
-
-def test_auto_stays_with_the_engine_that_was_asked_for(engines: EngineCache, font: str) -> None:
-    first = Choice("fast", ("auto",))
-    choice, _ = auto.read(draw(KOREAN, font), first, free=False, engines=engines)
-    assert choice == first
