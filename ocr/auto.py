@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlops.exceptions import EngineUnavailable
+from ocr.attempt import Attempt, read_upright
 from ocr.engines.base import Polygon, Reading
 from ocr.languages import LANGUAGES
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mlops.engines import EngineCache
     from ocr.engines.base import OcrEngine
     from ocr.engines.tesseract import TesseractEngine
-    from ocr.routing import Choice
 
 _FULL = 1.75
 # A second reading must hold this much more text than the first, this share of it in the script
@@ -59,27 +59,26 @@ _LETTERS = {
 }
 
 
-def read(
-    image: np.ndarray, choice: Choice, *, free: bool, engines: EngineCache
-) -> tuple[Choice, Reading]:
-    """Reads the page with `choice`, and as another script where that leaves gaps.
+def improved(first: Attempt, *, free: bool, rotate: bool, engines: EngineCache) -> Attempt:
+    """The page read as another script, where the first reading leaves gaps in it.
 
-    `free`: another engine may be taken, too.
+    `free`: another engine may be taken, too. `rotate`: the page may still have to be turned.
     The choice that comes back says in its note what was changed and why. A good reading is never
     given up: the second must hold clearly more text, in the script it was asked for.
     """
-    engine = engines.get(choice.engine)
-    reading = engine.read(image, languages=choice.languages)
-    if fullness(reading) >= _FULL or _blank(image):
-        return choice, reading
-    best, best_choice = reading, choice
-    for other, languages in _trials(image, choice, engine, free=free, engines=engines):
-        trial = engines.get(other).read(image, languages=languages)
-        if _beats(trial, best, {LANGUAGES[code].script for code in languages}):
-            names = " or ".join(LANGUAGES[code].name for code in languages)
-            note = f"{choice.engine} left gaps in the page; {other} reads it as {names}."
-            best, best_choice = trial, replace(choice, engine=other, languages=languages, note=note)
-    return best_choice, best
+    if fullness(first.reading) >= _FULL or first.page.blank():
+        return first
+    best = first
+    # An engine that lacks the script can't always tell which way up the page is.
+    rotate = rotate and first.suspect and not first.rotation
+    for other, languages in _trials(first, free=free, engines=engines):
+        names = " or ".join(LANGUAGES[code].name for code in languages)
+        note = f"{first.choice.engine} left gaps in the page; {other} reads it as {names}."
+        choice = replace(first.choice, engine=other, languages=languages, note=note)
+        trial = read_upright(first.page, choice, engines, rotate=rotate)
+        if _beats(trial.reading, best.reading, {LANGUAGES[code].script for code in languages}):
+            best = replace(trial, rotation=(first.rotation + trial.rotation) % 360)
+    return best
 
 
 def fullness(reading: Reading) -> float:
@@ -93,21 +92,24 @@ def fullness(reading: Reading) -> float:
 
 
 def _trials(
-    image: np.ndarray, choice: Choice, engine: OcrEngine, *, free: bool, engines: EngineCache
+    first: Attempt, *, free: bool, engines: EngineCache
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Engines and languages worth a second reading of a page that the first left gaps in."""
+    own = first.choice.engine
+    engine = engines.get(own)
     trials = []
     if engine.latin_first:
         # It read the page as Latin; the same boxes may hold what else it knows.
         codes = sorted(code for code in engine.languages if LANGUAGES[code].script in _EAST_ASIAN)
-        trials.append((choice.engine, tuple(codes)))
+        trials.append((own, tuple(codes)))
     if not free:
         return trials
     for alias, spec in engines.specs.items():
-        if alias != choice.engine and spec.backend_class().tells_scripts:
+        if alias != own and spec.backend_class().tells_scripts:
             with suppress(EngineUnavailable):
                 helper = engines.get(alias)
-                trials += [(alias, (code,)) for code in _unknown(image, engine, helper)]
+                codes = _unknown(first.page.array(), engine, helper)
+                trials += [(alias, (code,)) for code in codes]
     return trials
 
 
@@ -162,7 +164,3 @@ def _length(polygon: Polygon) -> float:
     across = math.dist(polygon[0], polygon[1])
     down = math.dist(polygon[0], polygon[-1])
     return max(across, down) / max(min(across, down), 1.0)
-
-
-def _blank(image: np.ndarray) -> bool:
-    return int(image.max()) - int(image.min()) < 32

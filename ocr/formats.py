@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from mlops.exceptions import ApplicationError
 
-ACCEPTED = "PNG, JPEG, TIFF, WebP, BMP or PDF"
+ACCEPTED = "PDF, PNG, JPEG, TIFF, WebP, HEIC, AVIF, JPEG 2000, GIF or BMP"
 
 
 class BadDocument(ApplicationError):
@@ -38,7 +38,15 @@ JPEG = Kind("JPEG", "image/jpeg", ".jpg")
 TIFF = Kind("TIFF", "image/tiff", ".tif")
 WEBP = Kind("WEBP", "image/webp", ".webp")
 BMP = Kind("BMP", "image/bmp", ".bmp")
+GIF = Kind("GIF", "image/gif", ".gif")
+AVIF = Kind("AVIF", "image/avif", ".avif")
+HEIF = Kind("HEIF", "image/heic", ".heic")
+JPEG2000 = Kind("JPEG2000", "image/jp2", ".jp2")
 PDF = Kind("PDF", "application/pdf", ".pdf")
+
+# ISO base media files say what they are in a list of brands.
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
 def identify(stream: BinaryIO, limits: Limits) -> Kind:
@@ -80,7 +88,22 @@ def _sniff(head: bytes) -> Kind | None:
         bytes([n, 0, 0, 0]) for n in (12, 40, 52, 56, 64, 108, 124)
     }:
         return BMP
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return GIF
+    if head.startswith((b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+        return JPEG2000
+    if head[4:8] == b"ftyp":
+        return _by_brand(head)
     return PDF if b"%PDF-" in head else None
+
+
+def _by_brand(head: bytes) -> Kind | None:
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+    # AVIF files name the brand of all such pictures too, so theirs is looked for first.
+    if brands & _AVIF_BRANDS:
+        return AVIF
+    return HEIF if brands & _HEIF_BRANDS else None
 
 
 def check_count(pages: int, limits: Limits) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,13 +18,21 @@ DECODE_ERRORS = (
     *(LookupError, ArithmeticError, EOFError, struct.error),
 )
 
+# Pillow counts against the clock.
+_CLOCKWISE = {
+    90: Image.Transpose.ROTATE_270,
+    180: Image.Transpose.ROTATE_180,
+    270: Image.Transpose.ROTATE_90,
+}
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(slots=True, eq=False)
 class PageImage:
-    """One page upright in RGB; `dpi` is None where an image does not say."""
+    """One page in RGB; `dpi` is None where an image does not say. Nobody changes its pixels."""
 
     image: Image.Image
     dpi: int | None = None
+    _array: np.ndarray | None = field(default=None, init=False, repr=False)
 
     @property
     def width(self) -> int:
@@ -38,7 +46,23 @@ class PageImage:
         """The page as engines take it: RGB, uint8, shape (height, width, 3), read-only."""
         import numpy as np
 
-        return np.asarray(self.image)
+        if self._array is None:
+            self._array = np.asarray(self.image)
+        return self._array
+
+    def turned(self, degrees: int) -> PageImage:
+        """The page turned clockwise by 0, 90, 180 or 270 degrees."""
+        if not degrees:
+            return self
+        return PageImage(self.image.transpose(_CLOCKWISE[degrees]), self.dpi)
+
+    def cropped(self, box: tuple[int, int, int, int]) -> PageImage:
+        """The part of the page within left, top, right and bottom, in pixels."""
+        return PageImage(self.image.crop(box), self.dpi)
+
+    def blank(self) -> bool:
+        """Whether all of the page is of nearly one colour."""
+        return all(high - low < 32 for low, high in self.image.getextrema())
 
 
 def page_image(image: Image.Image) -> PageImage:
@@ -62,13 +86,18 @@ def page_jpeg(page: PageImage, *, max_side: int | None = None, quality: int = 85
 def _upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF asks; EXIF that can't be parsed asks for nothing."""
     try:
-        return ImageOps.exif_transpose(image)
+        asks = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if asks else image
     except DECODE_ERRORS:
-        return image.copy()
+        return image
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """RGB, 8 bits, transparency laid on white, and none of the upload's metadata."""
+    """A new image: RGB, 8 bits, transparency on white, and none of the upload's metadata."""
+    if image.mode == "LAB":
+        # Pillow itself converts it to nothing else.
+        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
     if image.mode.startswith("I;16"):
         # convert() clips at 255; 65,535 is white.
         image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")

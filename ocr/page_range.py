@@ -6,7 +6,7 @@ import re
 
 from mlops.exceptions import ApplicationError
 
-_PART = re.compile(r"\s*(?:(\d+)|(\d*)\s*-\s*(\d*))\s*")
+_PART = re.compile(r"\s*(?:([0-9]{1,9})|([0-9]{0,9})\s*-\s*([0-9]{0,9}))\s*")
 
 
 def parse_page_range(text: str, pages: int) -> tuple[int, ...]:

@@ -51,4 +51,4 @@ def choose(
 
 
 def _reads(spec: EngineSpec, languages: tuple[str, ...]) -> bool:
-    return set(languages) <= spec.backend_class().languages
+    return set(languages) <= spec.languages
