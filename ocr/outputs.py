@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
+from ocr import exports
 from ocr.models import OcrJob
-from ocr.results import job_json, job_text, to_json
 
-FORMATS = ("txt", "json")
+FORMATS = tuple(exports.FORMATS)
 # What a folder is searched for; a file that is named itself is judged by its content alone.
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".pdf"})
+SUFFIXES = frozenset(
+    {
+        *(".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".heic", ".heif"),
+        *(".avif", ".jp2", ".j2k", ".gif", ".bmp"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +29,23 @@ class Target:
     source: Path
     stem: Path
 
-    def output(self, form: str) -> Path:
-        return self.stem.with_name(f"{self.stem.name}.{form}")
+    def output(self, suffix: str) -> Path:
+        """The path of the output with this ending; never the source's own."""
+        path = self.stem.with_name(self.stem.name + suffix)
+        if path.resolve() == self.source.resolve():
+            return path.with_name(f"{self.stem.name}.ocr{suffix}")
+        return path
 
     def complete(self, formats: Iterable[str]) -> bool:
         """Whether every output is there, and none is older than the source."""
         changed = self.source.stat().st_mtime
-        outputs = [self.output(form) for form in formats]
-        return all(path.exists() and path.stat().st_mtime >= changed for path in outputs)
+        return all(
+            any(
+                path.exists() and path.stat().st_mtime >= changed
+                for path in map(self.output, exports.FORMATS[form].suffixes)
+            )
+            for form in formats
+        )
 
 
 def find_targets(paths: Iterable[str], out: Path) -> list[Target]:
@@ -70,14 +84,17 @@ def _expand(path: str) -> Iterable[tuple[Path, Path]]:
 
 
 def write_outputs(job: OcrJob, target: Target, formats: Iterable[str]) -> None:
-    """Each output appears whole or not at all."""
-    results = list(job.results.select_related("page").order_by("page__number"))
-    if all(result.error for result in results):
+    """Each output appears whole or not at all; of a document no page of which was read, none."""
+    if not job.results.filter(error="").exists():
         return
     target.stem.parent.mkdir(parents=True, exist_ok=True)
     for form in formats:
-        text = job_text(results) if form == "txt" else to_json(job_json(job, results))
-        path = target.output(form)
+        suffix, _media_type = exports.file_type(job, form)
+        path = target.output(suffix)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                exports.write(job, form, file)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
