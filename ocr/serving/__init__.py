@@ -1,0 +1,1 @@
+"""The OCR model server: engines behind HTTP, without database, broker or jobs."""
