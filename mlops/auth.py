@@ -18,6 +18,10 @@ LAST_USED_STEP = timedelta(minutes=1)
 class ApiKeyAuthentication(TokenAuthentication):
     """`Authorization: Bearer mk-…`; revoked and expired keys are refused."""
 
+    def _cleanup_token(self, auth_token: ApiKey) -> bool:
+        """Whether the key has expired. knox's own also reads and deletes the user's other keys."""
+        return auth_token.expiry is not None and auth_token.expiry < timezone.now()
+
     def validate_user(self, auth_token: ApiKey) -> tuple[User, ApiKey]:
         if auth_token.revoked_at is not None:
             raise AuthenticationFailed("This API key has been revoked.")

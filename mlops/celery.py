@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -17,27 +18,54 @@ app.steps["worker"].add(DjangoStructLogInitStep)
 
 
 class TakeNextSoon(bootsteps.StartStopStep):
-    """Wakes the worker's event loop ten times a second, so that it sees that a thread is free.
+    """Wakes the worker's event loop when a task has ended, so that it sees that a thread is free.
 
     With `worker_disable_prefetch` a busy worker asks Redis for nothing, and a job that ends in a
     thread wakes nobody: without this the next message waits for some timer, up to 10 s.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+    # A thread says that its task has ended just before it is counted as free.
+    look_again = (0.002, 0.01, 0.03)
     seconds = 0.1
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._timer: Any = None
+        self._pipe: tuple[int, int] | None = None
 
     def start(self, consumer: Any) -> None:
-        # Anew at each reconnect: the loop's timers don't outlive a connection.
-        if consumer.hub is not None and app.conf.worker_disable_prefetch:
-            self._timer = consumer.hub.call_repeatedly(self.seconds, lambda: None)
+        # Anew at each reconnect: the loop's timers and readers don't outlive a connection.
+        if consumer.hub is None or not app.conf.worker_disable_prefetch:
+            return
+        self._timer = consumer.hub.call_repeatedly(self.seconds, lambda: None)
+        self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        consumer.hub.add_reader(self._pipe[0], self._wake, consumer.hub)
+        signals.task_postrun.connect(self._ended)
 
     def stop(self, consumer: Any) -> None:
+        signals.task_postrun.disconnect(self._ended)
         if self._timer is not None:
             self._timer.cancel()
+        if self._pipe is not None:
+            consumer.hub.remove(self._pipe[0])
+            pipe, self._pipe = self._pipe, None
+            for end in pipe:
+                os.close(end)
+
+    def _wake(self, hub: Any) -> None:
+        if self._pipe is not None:
+            os.read(self._pipe[0], 1024)
+            for seconds in self.look_again:
+                hub.call_later(seconds, lambda: None)
+
+    def _ended(self, **_: Any) -> None:
+        """Called in the task's thread."""
+        pipe = self._pipe
+        if pipe is not None:
+            # A full pipe has woken the loop already, and a closed one has no loop.
+            with suppress(OSError):
+                os.write(pipe[1], b".")
 
 
 app.steps["consumer"].add(TakeNextSoon)
@@ -63,18 +91,22 @@ def check_settings(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def start_maintenance(sender: Any, **_: Any) -> None:
+    from mlops.delivery import Deliverer
     from mlops.maintenance import Maintenance
 
     queues = [queue.name for queue in sender.task_consumer.queues]
     sender.app.maintenance = Maintenance(worker=sender.hostname, queues=queues)
     sender.app.maintenance.start()
+    sender.app.deliverer = Deliverer()
+    sender.app.deliverer.start()
 
 
 @signals.worker_shutting_down.connect
 def stop_maintenance(**_: Any) -> None:
-    maintenance = getattr(app, "maintenance", None)
-    if maintenance is not None:
-        maintenance.stop()
+    for name in ("maintenance", "deliverer"):
+        thread = getattr(app, name, None)
+        if thread is not None:
+            thread.stop()
 
 
 @signals.worker_init.connect

@@ -85,6 +85,24 @@ UNFOLD: dict[str, Any] = {
                         "admin:ocr_ocrjob_changelist",
                         "ocr.view_ocrjob",
                     ),
+                    item(
+                        "OCR batches",
+                        "library_books",
+                        "admin:ocr_ocrbatch_changelist",
+                        "ocr.view_ocrbatch",
+                    ),
+                    item(
+                        "Review",
+                        "rate_review",
+                        "admin:ocr_pagereview_changelist",
+                        "ocr.view_pagereview",
+                    ),
+                    item(
+                        "Quality",
+                        "monitoring",
+                        "admin:ocr_pagescore_changelist",
+                        "ocr.view_pagescore",
+                    ),
                 ],
             },
             {
@@ -103,6 +121,18 @@ UNFOLD: dict[str, Any] = {
                         "task_alt",
                         "admin:django_celery_results_taskresult_changelist",
                         "django_celery_results.view_taskresult",
+                    ),
+                    item(
+                        "Webhooks",
+                        "webhook",
+                        "admin:mlops_webhook_changelist",
+                        "mlops.view_webhook",
+                    ),
+                    item(
+                        "Webhook log",
+                        "outbox",
+                        "admin:mlops_webhookdelivery_changelist",
+                        "mlops.view_webhookdelivery",
                     ),
                 ],
             },

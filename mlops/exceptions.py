@@ -47,6 +47,10 @@ class JobCancelled(Exception):
     """Raised between units of work once a cancel has been asked for."""
 
 
+class JobWaits(Exception):
+    """Raised by a runner that has done its part: the job ends with the last of its children."""
+
+
 class LeaseLost(Exception):
     """Another worker, or the reaper, holds the job now: this one must stop and write nothing."""
 
@@ -56,3 +60,7 @@ class EngineUnavailable(JobFailed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="engine_unavailable")
+
+
+class NotInstalled(EngineUnavailable):
+    """It is the engine's library or program itself that is missing on this machine."""

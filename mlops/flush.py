@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from mlops.models import Job
-from mlops.tracking import TrackingUnavailable, tracker
+from mlops.tracking import NullTracker, TrackingUnavailable, tracker
 
 log = structlog.get_logger(__name__)
 
@@ -24,11 +24,21 @@ def jobs_track(*, only: Collection[object] | None = None, limit: int = 50) -> in
     """Logs up to `limit` ended jobs that aren't logged yet (`only` these); returns how many were.
 
     Stops at the first that fails: the others would wait for the same server. A job that couldn't
-    be logged for TRACKING_GIVE_UP is dropped with a warning.
+    be logged for TRACKING_GIVE_UP is dropped with a warning. While jobs are at work, only runs
+    that have waited for long are logged: the worker's time is for the jobs.
     """
     due = Job.objects.filter(tracking=Job.Tracking.PENDING, tracking_after__lte=Now())
     if only is not None:
         due = due.filter(pk__in=only)
+    elif Job.objects.unfinished().exists():
+        due = due.filter(finished_at__lte=Now() - settings.TRACKING_BUSY)
+    try:
+        if isinstance(tracker(), NullTracker):
+            due.update(tracking=Job.Tracking.NONE)
+            return 0
+    except TrackingUnavailable as error:
+        log.warning("runs_postponed", reason=str(error))
+        return 0
     logged = 0
     for pk in due.order_by("finished_at").values_list("pk", flat=True)[:limit]:
         claimed = due.filter(pk=pk).update(tracking_after=Now() + CLAIM)

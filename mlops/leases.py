@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
-from mlops.models import Job
-
 log = structlog.get_logger(__name__)
+
+
+class Lease(Protocol):
+    """A row that is somebody's for a while: a job, a page of one."""
+
+    pk: Any
+
+    def renew(self, seconds: float) -> bool:
+        """False if it is no longer ours."""
+        ...
 
 
 class LeaseKeeper:
@@ -24,14 +34,14 @@ class LeaseKeeper:
     """
 
     def __init__(self) -> None:
-        self._held: dict[object, Job] = {}
+        self._held: dict[object, Lease] = {}
         self._lost: set[object] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def hold(self, job: Job) -> Iterator[None]:
+    def hold(self, job: Lease) -> Iterator[None]:
         with self._lock:
             self._held[job.pk] = job
             self._lost.discard(job.pk)
@@ -46,22 +56,25 @@ class LeaseKeeper:
                 self._lost.discard(job.pk)
             self._wake.set()
 
-    def lost(self, job: Job) -> bool:
+    def lost(self, job: Lease) -> bool:
         return job.pk in self._lost
 
     def _run(self) -> None:
+        due = time.monotonic() + settings.JOB_LEASE_SECONDS / 3
         while True:
-            self._wake.wait(settings.JOB_LEASE_SECONDS / 3)
+            self._wake.wait(max(0.0, due - time.monotonic()))
             self._wake.clear()
             with self._lock:
                 jobs = list(self._held.values())
                 if not jobs:
                     self._thread = None
                     break
-            self._renew(jobs)
+            if time.monotonic() >= due:
+                self._renew(jobs)
+                due = time.monotonic() + settings.JOB_LEASE_SECONDS / 3
         connection.close()
 
-    def _renew(self, jobs: list[Job]) -> None:
+    def _renew(self, jobs: list[Lease]) -> None:
         for job in jobs:
             try:
                 close_old_connections()

@@ -36,7 +36,14 @@ def logging_config(*, fmt: str, level: str) -> dict[str, Any]:
     renderer: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if fmt == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=0,
+                # The prettier one prints local variables, an Authorization header among them.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     )
     return {
         "version": 1,
@@ -62,5 +69,7 @@ def logging_config(*, fmt: str, level: str) -> dict[str, Any]:
             "kombu": {"level": "WARNING"},
             "alembic": {"level": "WARNING"},
             "mlflow": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},
+            "pikepdf": {"level": "WARNING"},
         },
     }

@@ -1,7 +1,7 @@
 """What keeps the platform going without anyone's help, done by every worker and by the scheduler.
 
-In each round: jobs of lost workers are queued again, vanished messages are sent again, the
-queues get a sign of life, and ended jobs are logged to MLflow.
+In each round: jobs of lost workers are queued again, vanished messages are sent again, ends that
+nobody has told of are told, the queues get a sign of life, and ended jobs are logged to MLflow.
 """
 
 from __future__ import annotations
@@ -17,14 +17,21 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
-from mlops import flush, jobs, queues, reconcile, selectors
+from mlops import endings, flush, idempotency, jobs, queues, reconcile, selectors
 
 log = structlog.get_logger(__name__)
 
 
 def round_once() -> None:
     """One round; a step whose database or broker is away is left for the next round."""
-    for step in (reconcile.jobs_reap, reconcile.jobs_resend, flush.jobs_track):
+    for step in (
+        reconcile.jobs_reap,
+        reconcile.jobs_resend,
+        endings.endings_announce,
+        endings.parents_repair,
+        idempotency.keys_expire,
+        flush.jobs_track,
+    ):
         _attempt(step)
 
 

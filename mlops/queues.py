@@ -15,12 +15,14 @@ log = structlog.get_logger(__name__)
 BROKER_ERRORS = (OperationalError, OSError)
 
 
-def send(job: Job) -> bool:
+def send(job: Job, *, marked: bool = False) -> bool:
     """Puts the job's message on its queue; False if the broker is away.
 
-    That is no error: the row stays queued, and `reconcile.jobs_resend` sends it later.
+    That is no error: the row stays queued, and `reconcile.jobs_resend` sends it later. `marked`:
+    the row says already that it was sent.
     """
-    Job.objects.filter(pk=job.pk, status=Job.Status.QUEUED).update(sent_at=Now())
+    if not marked:
+        Job.objects.filter(pk=job.pk, status=Job.Status.QUEUED).update(sent_at=Now())
     try:
         app.send_task(
             job.kind,
@@ -32,6 +34,24 @@ def send(job: Job) -> bool:
         )
     except BROKER_ERRORS as error:
         log.warning("job_not_sent", job_id=str(job.pk), queue=job.queue, error=str(error))
+        return False
+    return True
+
+
+def hint(task: str, *args: str, queue: str, priority: int, expires: float) -> bool:
+    """Sends a message that may be lost; False if the broker is away."""
+    try:
+        app.send_task(
+            task,
+            args=args,
+            queue=queue,
+            priority=priority,
+            expires=expires,
+            ignore_result=True,
+            retry=False,
+        )
+    except BROKER_ERRORS as error:
+        log.debug("hint_not_sent", task=task, queue=queue, error=str(error))
         return False
     return True
 

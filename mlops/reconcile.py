@@ -24,21 +24,20 @@ def jobs_reap() -> int:
     reaped = 0
     for job in Job.objects.expired():
         row = Job.objects.expired().filter(pk=job.pk, attempts=job.attempts)
-        gone = {"lease_until": None, "sent_at": None}
         if job.cancel_requested:
-            changed = row.update(status=Job.Status.CANCELLED, finished_at=Now(), **gone)
+            changed = row.update(status=Job.Status.CANCELLED, sent_at=None, **Job.ending())
         elif job.attempts >= job.max_attempts:
             changed = row.update(
                 status=Job.Status.FAILED,
                 error_code="worker_lost",
                 error=f"The worker ({job.worker}) was lost in each of {job.attempts} attempts. "
                 "Look for a crash or a memory limit in its log, then retry the job.",
-                finished_at=Now(),
                 tracking=Job.Tracking.PENDING,
-                **gone,
+                sent_at=None,
+                **Job.ending(),
             )
         else:
-            changed = row.update(status=Job.Status.QUEUED, **gone)
+            changed = row.update(status=Job.Status.QUEUED, lease_until=None, sent_at=None)
             if changed:
                 queues.send(job)
         if changed:

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+# One's own, unless one sees everything.
+WEBHOOKS = [
+    "mlops.add_webhook",
+    "mlops.view_webhook",
+    "mlops.change_webhook",
+    "mlops.delete_webhook",
+    "mlops.view_webhookdelivery",
+]
+
 ROLES: dict[str, list[str]] = {
     # Runs the platform: everything but the rights of other users.
     "operator": [
@@ -14,9 +23,10 @@ ROLES: dict[str, list[str]] = {
         "mlops.view_apikey",
         "mlops.view_user",
         "mlops.view_queuepulse",
+        *WEBHOOKS,
         "ocr.*",
     ],
-    # Uploads and reads documents in the console.
+    # Uploads and reads documents in the console, and corrects what was read in anybody's.
     "annotator": [
         "ocr.add_document",
         "ocr.view_document",
@@ -24,7 +34,15 @@ ROLES: dict[str, list[str]] = {
         "ocr.add_ocrjob",
         "ocr.view_ocrjob",
         "ocr.change_ocrjob",
+        "ocr.view_ocrbatch",
+        "ocr.change_ocrbatch",
+        *WEBHOOKS,
         "ocr.view_pageresult",
+        "ocr.view_pagereview",
+        "ocr.change_pagereview",
+        "ocr.review_any",
+        "ocr.view_correction",
+        "ocr.view_pagescore",
     ],
     # A program with an API key: its own documents and jobs, by the API alone.
     "client": [],

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import structlog
 from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
 
-from mlops import queues
-from mlops.models import Job
+from mlops import bell, endings, outgoing, queues
+from mlops.delivery import policy
+from mlops.exceptions import ApplicationError, NotAllowed
+from mlops.models import Job, User, WebhookDelivery
 
 log = structlog.get_logger(__name__)
 
 
 def job_enqueue(*, job: Job) -> None:
     """Sends the job's message once the row is there for a worker to find."""
-    transaction.on_commit(lambda: queues.send(job))
+    marked = job.sent_at is not None
+    transaction.on_commit(lambda: queues.send(job, marked=marked))
 
 
 def job_cancel(*, job: Job) -> None:
-    """Raises NotAllowed if the job has ended."""
+    """Cancels the job, and its children if it has any. Raises NotAllowed if it has ended."""
     job.cancel()
+    if Job.objects.filter(parent=job.pk).exists():
+        endings.children_cancel(job)
+        endings.parent_refresh(job.pk)
+        job.refresh_from_db()
+    if job.finished:
+        endings.announce(job)
+    bell.ring(job.pk)
     log.info("job_cancel_requested", job_id=str(job.pk), status=job.status)
 
 
@@ -26,4 +38,40 @@ def job_retry(*, job: Job) -> None:
     """Raises NotAllowed unless the job failed or was cancelled."""
     with transaction.atomic():
         job.retry()
+        if job.parent_id is not None:
+            endings.parent_reopen(job.parent_id)
         job_enqueue(job=job)
+
+
+def webhook_url_check(*, url: str) -> None:
+    """Raises ApplicationError for an address that would never be called."""
+    try:
+        outgoing.check_url(url, policy())
+    except outgoing.Refused as error:
+        raise ApplicationError(str(error), code="webhook_url", param="webhook_url") from error
+
+
+def webhook_secret_rotate(*, user: User) -> None:
+    """From now on another secret signs; for a day the one before it does so too."""
+    User.objects.filter(pk=user.pk).update(
+        webhook_secret_number=F("webhook_secret_number") + 1, webhook_secret_changed_at=Now()
+    )
+    user.refresh_from_db(fields=["webhook_secret_number", "webhook_secret_changed_at"])
+    log.info("webhook_secret_rotated", user=user.pk)
+
+
+def webhook_redeliver(*, delivery: WebhookDelivery) -> None:
+    """Sends an ended message again, from the first attempt on. Raises NotAllowed for another."""
+    row = WebhookDelivery.objects.filter(pk=delivery.pk).exclude(
+        status=WebhookDelivery.Status.PENDING
+    )
+    if not row.update(
+        status=WebhookDelivery.Status.PENDING,
+        attempts=0,
+        next_at=Now(),
+        response_status=None,
+        error="",
+        ended_at=None,
+    ):
+        raise NotAllowed("The message is still being sent.")
+    delivery.refresh_from_db()

@@ -122,6 +122,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-16000",
     }
 elif env.bool("DATABASE_POOL", True):
+    # Of a server that was restarted all pooled connections are dead: each is tried before its use.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # Off for prefork workers, which fork after the pool exists (DATABASE_POOL=false there).
     _options["pool"] = {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", 10), "timeout": 10}
 
@@ -155,6 +157,7 @@ if S3_BUCKET:
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MB", 100) * 1024 * 1024
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 
 # -- Celery ---------------------------------------------------------------------------------
 
@@ -204,13 +207,35 @@ MAINTENANCE_SECONDS = env.float("MAINTENANCE_SECONDS", 5)
 QUEUE_SEEN_SECONDS = env.float("QUEUE_SEEN_SECONDS", 60)
 READY_QUEUES = env.list("READY_QUEUES", default=["ocr"])
 
+# Where several engines read a language, the first of them is chosen.
 ENGINES = {
     "ocr": {
         "rapidocr": {"BACKEND": "ocr.engines.rapidocr.RapidOcrEngine"},
         "tesseract": {"BACKEND": "ocr.engines.tesseract.TesseractEngine"},
+        "paddleocr": {
+            "BACKEND": "ocr.engines.paddleocr.PaddleOcrEngine",
+            "OPTIONS": {"cache_dir": str(DATA_DIR / "paddlex")},
+        },
     }
     | env.json("OCR_ENGINES", {}),
 }
+OCR_DEVICE = env.str("OCR_DEVICE", "auto")
+if OCR_DEVICE != "auto":
+    for _entry in ENGINES["ocr"].values():
+        _entry["OPTIONS"] = {"device": OCR_DEVICE} | _entry.get("OPTIONS", {})
+MODEL_SERVER_URLS = env.list("OCR_MODEL_SERVER_URL", default=[])
+MODEL_SERVER_TIMEOUT = env.float("MODEL_SERVER_TIMEOUT", 60)
+MODEL_SERVER_TOKEN = env.str("MODEL_SERVER_TOKEN", "")
+MODEL_SERVER_QUEUE = env.int("MODEL_SERVER_QUEUE", 64)
+if MODEL_SERVER_URLS:
+    ENGINES["ocr"]["remote"] = {
+        "BACKEND": "ocr.engines.remote.RemoteOcrEngine",
+        "OPTIONS": {
+            "urls": MODEL_SERVER_URLS,
+            "token": MODEL_SERVER_TOKEN,
+            "timeout": MODEL_SERVER_TIMEOUT,
+        },
+    }
 ENGINES_PRELOAD = env.list("ENGINES_PRELOAD", default=[])
 OCR_DEFAULT_ENGINE = env.str("OCR_DEFAULT_ENGINE", "rapidocr")
 OCR_MIN_CONFIDENCE = env.float("OCR_MIN_CONFIDENCE", 0.5)
@@ -218,6 +243,18 @@ OCR_DPI = env.int("OCR_DPI", 200)
 OCR_MAX_PAGES = env.int("OCR_MAX_PAGES", 2000)
 OCR_MAX_PIXELS = env.int("OCR_MAX_MEGAPIXELS", 150) * 1_000_000
 OCR_SYNC_WAIT_SECONDS = env.float("OCR_SYNC_WAIT_SECONDS", 30)
+# A document of more pages than this is read by all free workers at once.
+OCR_SPREAD_PAGES = env.int("OCR_SPREAD_PAGES", 8)
+# The folder of the storage below which batches may take documents in by prefix.
+OCR_INBOX = env.str("OCR_INBOX", "inbox")
+
+# -- Webhooks -------------------------------------------------------------------------------
+
+WEBHOOK_SECRET = env.str("WEBHOOK_SECRET", "")
+WEBHOOK_ALLOW_NETWORKS = env.list("WEBHOOK_ALLOW_NETWORKS", default=[])
+WEBHOOK_ALLOW_HTTP = env.bool("WEBHOOK_ALLOW_HTTP", False)
+WEBHOOK_TIMEOUT_SECONDS = env.float("WEBHOOK_TIMEOUT_SECONDS", 15)
+WEBHOOK_POLL_SECONDS = env.float("WEBHOOK_POLL_SECONDS", 1)
 
 # -- Tracking -------------------------------------------------------------------------------
 
@@ -227,6 +264,8 @@ MLFLOW_ARTIFACTS = env.str("MLFLOW_ARTIFACTS", str(DATA_DIR / "mlartifacts"))
 # Where people open MLflow in a browser; links on jobs start here.
 MLFLOW_UI_URL = env.str("MLFLOW_UI_URL", "http://localhost:5000")
 TRACKING_GIVE_UP = timedelta(hours=env.int("TRACKING_GIVE_UP_HOURS", 24))
+# While jobs are at work, runs are logged only once they have waited for this long.
+TRACKING_BUSY = timedelta(seconds=env.int("TRACKING_BUSY_SECONDS", 60))
 
 # -- API ------------------------------------------------------------------------------------
 
@@ -253,6 +292,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "mlops.models.Job.Status"},
     "SCHEMA_PATH_PREFIX": r"/api/v1",
 }
 

@@ -32,6 +32,7 @@ class Server:
 
     stop_signal = signal.SIGTERM
     kill_signal = signal.SIGKILL
+    start_seconds = START_SECONDS
 
     def __init__(self) -> None:
         # A socket's path may hold about a hundred characters: hence no deeper than this.
@@ -54,9 +55,11 @@ class Server:
                 stderr=log,
                 cwd=self.folder,
             )
-        if not wait_for(lambda: self.process.poll() is not None or self.is_ready()):
+        if not wait_for(
+            lambda: self.process.poll() is not None or self.is_ready(), self.start_seconds
+        ):
             self.kill()
-            raise RuntimeError(f"no answer after {START_SECONDS} s:\n{self.log()}")
+            raise RuntimeError(f"no answer after {self.start_seconds} s:\n{self.log()}")
         if self.process.poll() is not None:
             raise RuntimeError(f"exited with {self.process.returncode}:\n{self.log()}")
 

@@ -132,7 +132,8 @@ class Stack:
 
     def submit(self, path: Path, **options: Any) -> dict[str, Any]:
         with path.open("rb") as file:
-            data = {"language": "en", "dpi": 110, **options}
+            # Read again, or the second job of a file would only copy what the first one read.
+            data = {"language": "en", "dpi": 110, "force": "true", **options}
             answer = self.client.post("/api/v1/ocr/jobs/", files={"file": file}, data=data)
         assert answer.status_code == 202, answer.text
         assert answer.headers["Location"].endswith(f"/{answer.json()['id']}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -17,12 +16,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from mlops.api import error_response
+from mlops.watch import watch
 from ocr import selectors, services
 from ocr.api.serializers import ExtractSerializer
 from ocr.models import Document, OcrJob
-
-# The first looks come quickly, since a small image takes tenths of a second.
-POLL_SECONDS = (0.02, 0.25)
 
 
 def envelope(*, success: bool, data: Any, message: str) -> dict[str, Any]:
@@ -51,6 +48,7 @@ class ExtractView(APIView):
             language=options["language"],
             min_confidence=options["confidence_threshold"],
             rotate=options["use_angle_cls"],
+            force=options["force"],
             # Somebody waits for it.
             priority=0,
         )
@@ -77,20 +75,12 @@ async def extract_sync(request: HttpRequest) -> HttpResponse:
     if started.status_code != 200 or "job" not in started.data:
         await sync_to_async(started.render)()
         return started
-    deadline = time.monotonic() + started.data["wait"]
-    pause, longest = POLL_SECONDS
-    while True:
-        status = (
-            await OcrJob.objects.filter(pk=started.data["job"])
-            .values_list("status", flat=True)
-            .afirst()
-        )
-        if status is None or status not in (OcrJob.Status.QUEUED, OcrJob.Status.RUNNING):
-            break
-        if time.monotonic() > deadline:
-            return await sync_to_async(_still_running)(request, started.data["job"])
-        await asyncio.sleep(pause)
-        pause = min(longest, pause * 1.3)
+    try:
+        async with asyncio.timeout(started.data["wait"]):
+            async for _state in watch().states(started.data["job"]):
+                pass
+    except TimeoutError:
+        return await sync_to_async(_still_running)(request, started.data["job"])
     return await sync_to_async(_ended)(started.data["job"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -14,11 +14,14 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from mlops.exceptions import ApplicationError, NotAllowed
+from mlops.api.idempotency import once
+from mlops.models import Job
 from mlops.services import job_cancel
-from ocr import results, services
+from ocr import exports, services
+from ocr.api.negotiation import NamedInQuery
 from ocr.api.serializers import OcrJobCreateSerializer, OcrJobSerializer
 from ocr.models import Document, OcrJob
+from ocr.result_response import result_response
 
 
 class OcrJobViewSet(
@@ -48,14 +51,17 @@ class OcrJobViewSet(
         given.is_valid(raise_exception=True)
         options = dict(given.validated_data)
         pk, file = options.pop("document", None), options.pop("file", None)
-        if file is not None:
-            job = services.upload_and_submit(
-                file=file, owner=request.user, source=Document.Source.API, **options
-            )
-        else:
+
+        def make() -> OcrJob:
+            if file is not None:
+                return services.upload_and_submit(
+                    file=file, owner=request.user, source=Document.Source.API, **options
+                )
             document = get_object_or_404(Document.objects.visible_to(request.user), pk=pk)
-            job = services.ocr_job_submit(document=document, owner=request.user, **options)
-        return self._accepted(job)
+            return services.ocr_job_submit(document=document, owner=request.user, **options)
+
+        job, headers = once(request, make)
+        return self._accepted(job, headers)
 
     @extend_schema(request=None, responses={202: OcrJobSerializer})
     @action(detail=True, methods=["post"])
@@ -74,32 +80,23 @@ class OcrJobViewSet(
         return self._accepted(job)
 
     @extend_schema(
-        parameters=[OpenApiParameter("format", str, enum=["json", "txt"], default="json")],
-        responses={200: OpenApiTypes.OBJECT},
+        parameters=[OpenApiParameter("format", str, enum=list(exports.FORMATS), default="json")],
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT,
+            (200, "text/plain"): OpenApiTypes.STR,
+            (200, "application/octet-stream"): OpenApiTypes.BINARY,
+        },
     )
-    @action(detail=True)
-    def result(self, request: Request, **_: Any) -> HttpResponse:
-        """What was read. A job that failed or was cancelled gives the pages that it had read."""
-        job = self.get_object()
-        form = request.query_params.get("format", "json")
-        if form not in ("json", "txt"):
-            raise ApplicationError(
-                f"There is no format '{form}'. Choose one of: json, txt.",
-                code="unknown_format",
-                param="format",
-            )
-        if not job.finished:
-            raise NotAllowed(
-                f"The job is {job.status}: {job.progress_done} of {job.progress_total} pages are "
-                "read. Ask again once it has ended.",
-                code="not_finished",
-            )
-        read = job.results.select_related("page").order_by("page__number")
-        if form == "txt":
-            return HttpResponse(results.job_text(read), content_type="text/plain; charset=utf-8")
-        return JsonResponse(results.job_json(job, read), json_dumps_params={"ensure_ascii": False})
+    @action(detail=True, content_negotiation_class=NamedInQuery)
+    def result(self, request: Request, **_: Any) -> HttpResponseBase:
+        """What was read. A job that failed or was cancelled gives the pages that it had read.
 
-    def _accepted(self, job: OcrJob) -> Response:
+        `pdf` is searchable, `page` of several pages a zip of one PAGE XML file a page.
+        """
+        return result_response(self.get_object(), request.query_params.get("format", "json"))
+
+    def _accepted(self, job: Job, headers: dict[str, str] | None = None) -> Response:
         job = OcrJob.objects.select_related("document").get(pk=job.pk)
         data = self.get_serializer(job).data
-        return Response(data, status=status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
+        headers = {"Location": data["url"], **(headers or {})}
+        return Response(data, status=status.HTTP_202_ACCEPTED, headers=headers)

@@ -8,32 +8,33 @@ from django.urls import reverse
 from mlops.models import Job, JobQuerySet
 from mlops.tracking import RunRecord
 from ocr.models.documents import Document
+from ocr.models.options import ReadOptions
 
 
-class OcrJob(Job):
+class OcrJob(Job, ReadOptions):
     """Reads one document. Transitions are Job's; idempotent by (job, page).
 
-    `engine` and `language` are what was asked for ("auto" leaves the choice to each page);
-    what was used stands in each page's result.
+    The options are what was asked for; what was used stands in each page's result.
     """
-
-    class TextLayer(models.TextChoices):
-        """What becomes of the text that a PDF itself holds."""
-
-        USE = "use", "use where it is good"
-        IGNORE = "ignore", "read every page as an image"
 
     KIND = "ocr.extract_text"
     QUEUE = "ocr"
 
     document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="jobs")
-    engine = models.CharField(max_length=50, default="auto")
-    language = models.CharField(max_length=100, default="auto")
-    min_confidence = models.FloatField(help_text="lines below it are flagged, never dropped")
-    dpi = models.PositiveIntegerField(help_text="at which PDF pages are drawn")
-    page_range = models.CharField(max_length=200, blank=True, help_text="1-3,7; empty for all")
-    text_layer = models.CharField(max_length=10, choices=TextLayer, default=TextLayer.USE)
-    rotate = models.BooleanField(default=True, help_text="put turned pages upright")
+    reading_key = models.CharField(
+        max_length=64,
+        blank=True,
+        db_index=True,
+        help_text="digest of the document's content and of how it is read",
+    )
+    reused_from = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="the earlier job whose pages were taken over",
+    )
 
     device = models.CharField(max_length=500, blank=True, help_text="what the pages were read on")
     mean_confidence = models.FloatField(null=True, blank=True)

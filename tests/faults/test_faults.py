@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from ocr.samples import multi_page_pdf
@@ -54,6 +55,12 @@ def assert_whole(stack: Stack, job: dict, truth: tuple[str, ...]) -> None:
         assert cer(text, page["text"]) < 0.1, (page["page"], page["text"])
 
 
+def rows(stack: Stack, query: str, job: dict) -> list[tuple]:
+    """What stands in the database and not in the API."""
+    with psycopg.connect(stack.env["DATABASE_URL"]) as connection:
+        return connection.execute(query, [job["id"]]).fetchall()
+
+
 def test_worker_killed_in_the_middle(stack: Stack, twenty) -> None:
     path, truth = twenty
     worker = stack.worker("victim")
@@ -68,6 +75,30 @@ def test_worker_killed_in_the_middle(stack: Stack, twenty) -> None:
     assert (done["status"], done["attempts"]) == ("succeeded", 2)
     assert_whole(stack, job, truth)
     end(second)
+
+
+def test_helper_killed_in_the_middle(stack: Stack, twenty) -> None:
+    """What a killed helper had claimed is read by the other; nothing is read as another attempt."""
+    path, truth = twenty
+    workers = {name: stack.worker(name) for name in ("one", "two")}
+    assert wait_for(lambda: all("Connected to" in stack.log(name) for name in workers), 30)
+    job = stack.submit(path)
+
+    def claimed_by() -> set[int]:
+        claims = rows(stack, "SELECT DISTINCT worker FROM ocr_pageclaim WHERE job_id = %s", job)
+        return {int(worker.split(":")[1]) for (worker,) in claims}
+
+    assert wait_for(lambda: len(claimed_by()) == 2, 60), stack.logs()
+    [(holder,)] = rows(stack, "SELECT worker FROM mlops_job WHERE id = %s", job)
+    [helper] = [one for one in workers.values() if one.pid != int(holder.split(":")[1])]
+    os.killpg(helper.pid, signal.SIGKILL)
+    helper.wait()
+    done = stack.ended(job)
+    # The holder was not touched: it is the same attempt.
+    assert (done["status"], done["attempts"]) == ("succeeded", 1)
+    assert_whole(stack, job, truth)
+    for process in workers.values():
+        end(process)
 
 
 def test_cancel_stops_within_a_page(stack: Stack, twenty) -> None:

@@ -124,7 +124,10 @@ def test_sidebar_offers_what_one_may_open(client: Client) -> None:
     shown = {
         str(item["title"]) for group in groups for item in group["items"] if item["has_permission"]
     }
-    assert shown == {"Dashboard", "Documents", "OCR jobs", "API documentation"}
+    assert shown == {
+        *("Dashboard", "Documents", "OCR jobs", "OCR batches", "Review", "Quality"),
+        *("Webhooks", "Webhook log", "API documentation"),
+    }
 
 
 def test_nothing_is_fetched_from_elsewhere() -> None:

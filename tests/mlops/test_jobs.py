@@ -41,7 +41,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the jobs whose message was sent; there is no broker behind it."""
     found: list[str] = []
 
-    def send(job: Job) -> bool:
+    def send(job: Job, *, marked: bool = False) -> bool:
         found.append(str(job.pk))
         Job.objects.filter(pk=job.pk).update(sent_at=timezone.now())
         return True

@@ -73,8 +73,9 @@ def test_run_holds_what_the_record_says(store: tuple[MlflowTracker, str], tmp_pa
     assert Path(client.download_artifacts(ref.run_id, "result.json")).read_text() == "{}"
 
 
-def test_ended_jobs_are_logged_once(store: tuple[MlflowTracker, str], use) -> None:
+def test_ended_jobs_are_logged_once(store: tuple[MlflowTracker, str], use, settings) -> None:
     use(store[0])
+    settings.TRACKING_BUSY = timedelta(0)
     job = ended()
     running = ended(status="running", tracking="")
     assert flush.jobs_track() == 1
@@ -83,6 +84,19 @@ def test_ended_jobs_are_logged_once(store: tuple[MlflowTracker, str], use) -> No
     running.refresh_from_db()
     assert job.tracking == "logged" and job.mlflow_run_id in job.mlflow_run_url
     assert running.mlflow_run_id == ""
+
+
+def test_runs_wait_while_jobs_are_at_work(store: tuple[MlflowTracker, str], use) -> None:
+    use(store[0])
+    young, old = ended(), ended(finished_at=timezone.now() - timedelta(minutes=2))
+    queued = ended(status="queued", tracking="")
+    assert flush.jobs_track() == 1
+    old.refresh_from_db()
+    assert old.tracking == "logged"
+    Job.objects.filter(pk=queued.pk).delete()
+    assert flush.jobs_track() == 1
+    young.refresh_from_db()
+    assert young.tracking == "logged"
 
 
 def test_server_that_is_down_is_noted_and_tried_later(use, tmp_path: Path) -> None:

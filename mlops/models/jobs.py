@@ -1,4 +1,4 @@
-"""The rows that every app shares: users, API keys, jobs, and signs of life from queues."""
+"""The row that everything which takes longer than a page view is first."""
 
 from __future__ import annotations
 
@@ -7,45 +7,21 @@ from datetime import timedelta
 from typing import Self
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser
 from django.db import models
-from django.db.models import F
+from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.db.models.functions import Coalesce, Now
-from knox.models import AbstractAuthToken
 
+from mlops import bell
 from mlops.exceptions import NotAllowed
+from mlops.models.accounts import User
+from mlops.models.webhooks import Webhook
 from mlops.tracking import RunRecord
 
-
-class User(AbstractUser):
-    """A person or a program that logs in. What they may do comes from groups (`mlops.roles`)."""
-
-    class Meta(AbstractUser.Meta):
-        permissions = [("view_all", "Can see everybody's documents and jobs")]
-
-    @property
-    def sees_all(self) -> bool:
-        return self.has_perm("mlops.view_all")
-
-
-class ApiKey(AbstractAuthToken):
-    """A bearer key: stored as a hash, found by its indexed first characters, shown once."""
-
-    name = models.CharField(max_length=100, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        verbose_name = "API key"
-        ordering = ["-created"]
-
-    def __str__(self) -> str:
-        return f"{self.token_key}… ({self.name or self.user})"
-
-    def revoke(self) -> None:
-        """From now on requests with this key are answered 401; the row stays as a record."""
-        type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=Now())
-        self.refresh_from_db(fields=["revoked_at"])
+WRITTEN_AT_THE_END = (
+    *("status", "error_code", "error", "traceback", "progress_done", "progress_total"),
+    *("finished_at", "lease_until", "cancel_requested", "unannounced"),
+    *("tracking", "tracking_after"),
+)
 
 
 class JobQuerySet(models.QuerySet):
@@ -70,6 +46,13 @@ class JobQuerySet(models.QuerySet):
     def expired(self) -> Self:
         return self.filter(status=Job.Status.RUNNING, lease_until__lt=Now())
 
+    def unfinished(self) -> Self:
+        return self.filter(status__in=[Job.Status.QUEUED, Job.Status.RUNNING])
+
+    def waiting(self) -> Self:
+        """Jobs that have done their own part and wait for their children: nobody holds them."""
+        return self.filter(status=Job.Status.RUNNING, lease_until=None)
+
 
 class Job(models.Model):
     """Something that runs in a worker; the row is the truth about it, a message only a hint.
@@ -77,7 +60,8 @@ class Job(models.Model):
     queued -> running (lease) | cancelled
     running -> succeeded | failed | cancelled (by the worker that holds the lease)
     running -> queued (lease ran out, attempts left) | failed (none left) | cancelled (was asked)
-    failed, cancelled -> queued (retry)
+    running -> running without a lease (waits for its children), which ends with the last of them
+    failed, cancelled -> queued (retry), or -> running without a lease (a child is retried)
 
     A lease is the pair (row, attempt): every write of a worker names the attempt it holds, so one
     whose lease was taken over can write nothing more.
@@ -108,6 +92,9 @@ class Job(models.Model):
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="+"
     )
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children"
+    )
     progress_done = models.PositiveIntegerField(default=0)
     progress_total = models.PositiveIntegerField(default=0)
 
@@ -121,6 +108,10 @@ class Job(models.Model):
     error_code = models.CharField(max_length=100, blank=True)
     error = models.TextField(blank=True)
     traceback = models.TextField(blank=True)
+
+    webhook_url = models.URLField(max_length=500, blank=True, help_text="told of the end")
+    # Ended, and who must be told of it (parent, webhooks) has not been told yet.
+    unannounced = models.BooleanField(default=False, editable=False, db_default=False)
 
     request_id = models.CharField(max_length=100, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -145,6 +136,9 @@ class Job(models.Model):
             models.Index(fields=["status", "lease_until"], name="job_lease"),
             models.Index(fields=["owner", "-created_at"], name="job_owner"),
             models.Index(fields=["tracking", "tracking_after"], name="job_tracking"),
+            models.Index(
+                fields=["finished_at"], condition=Q(unannounced=True), name="job_unannounced"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -169,8 +163,28 @@ class Job(models.Model):
         return self
 
     def run_record(self) -> RunRecord:
-        """What the tracker is told of this job; each child says its own."""
+        """What the tracker is told of this job; each kind says its own."""
         return RunRecord(name=str(self))
+
+    def outcome_of_children(self, *, failed: int, cancelled: int) -> tuple[str, str, str]:
+        """(status, error code, error) of a job whose children have all ended."""
+        if self.cancel_requested:
+            return self.Status.CANCELLED, "", ""
+        if failed or cancelled:
+            error = f"{failed} parts failed and {cancelled} were cancelled; retry reads only those."
+            return self.Status.FAILED, "parts_failed", error
+        return self.Status.SUCCEEDED, "", ""
+
+    @staticmethod
+    def ending() -> dict[str, object]:
+        """What every update that ends a job writes, beside the status."""
+        listens = Exists(Webhook.objects.filter(owner=OuterRef("owner"), enabled=True))
+        told = Q(parent__isnull=False) | ~Q(webhook_url="") | Q(listens)
+        return {
+            "finished_at": Now(),
+            "lease_until": None,
+            "unannounced": Case(When(told, then=True), default=False),
+        }
 
     # -- by the worker that holds the lease ---------------------------------------------------
 
@@ -199,15 +213,24 @@ class Job(models.Model):
             error_code=code,
             error=error,
             traceback=traceback,
-            finished_at=Now(),
-            lease_until=None,
+            progress_done=self.progress_done,
+            progress_total=self.progress_total,
+            **self.ending(),
             tracking=self.Tracking.PENDING if track else self.Tracking.NONE,
             tracking_after=Now(),
         )
         if ended:
-            # Not otherwise: the row's new holder would become ours.
-            self.refresh_from_db()
+            bell.ring(self.pk)
+            # Not otherwise: the row's new holder would become ours. (refresh_from_db would join
+            # the child's table for it, at a millisecond a job.)
+            written = Job.objects.filter(pk=self.pk).values(*WRITTEN_AT_THE_END)
+            for name, value in written.get().items():
+                setattr(self, name, value)
         return bool(ended)
+
+    def wait_for_children(self) -> bool:
+        """Gives the lease up without ending; False if it is no longer ours."""
+        return bool(self._held().update(lease_until=None))
 
     def release(self, *, counted: bool) -> bool:
         """Back to the queue, to be sent again shortly; False if the lease is no longer ours.
@@ -230,7 +253,7 @@ class Job(models.Model):
         """Cancels a queued job; asks a running one to stop, which it does between two units."""
         row = Job.objects.filter(pk=self.pk)
         changed = row.filter(status=self.Status.QUEUED).update(
-            status=self.Status.CANCELLED, finished_at=Now(), cancel_requested=True
+            status=self.Status.CANCELLED, cancel_requested=True, **self.ending()
         ) or row.filter(status=self.Status.RUNNING).update(cancel_requested=True)
         self.refresh_from_db()
         if not changed:
@@ -249,6 +272,7 @@ class Job(models.Model):
             traceback="",
             finished_at=None,
             sent_at=None,
+            unannounced=False,
             tracking=self.Tracking.NONE,
         )
         self.refresh_from_db()
@@ -256,14 +280,3 @@ class Job(models.Model):
             raise NotAllowed(
                 f"Only a failed or cancelled job can be retried; this one is {self.status}."
             )
-
-
-class QueuePulse(models.Model):
-    """When a message was last consumed from a queue: proof of a worker that works, not of a pid."""
-
-    queue = models.CharField(max_length=50, primary_key=True)
-    seen_at = models.DateTimeField()
-    worker = models.CharField(max_length=200)
-
-    def __str__(self) -> str:
-        return f"{self.queue} {self.seen_at}"

@@ -65,7 +65,9 @@ def _first_detail(detail: Any, param: str | None = None) -> tuple[str | None, An
     while isinstance(detail, dict | list):
         if isinstance(detail, dict):
             name, detail = next(iter(detail.items()))
-            param = None if name == "non_field_errors" else name
+            # Numbers are places in a list, which is what has the name.
+            if isinstance(name, str):
+                param = None if name == "non_field_errors" else name
         else:
             detail = detail[0]
     return param, detail
