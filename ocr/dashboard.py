@@ -9,13 +9,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from mlops.dashboard import Card
-from mlops.display import percent
+from mlops.display import NOTHING, percent
 from mlops.models import User
 from ocr.models import OcrJob, PageResult
+from ocr.quality import QualityFilter, quality_scores, total
 
 
 def cards(user: User) -> list[Card]:
-    """Pages read in the last 24 hours, and how sure the engines were of them."""
+    """Pages read in the last 24 hours, how sure the engines were of them, and how right."""
     results = PageResult.objects.filter(created_at__gte=timezone.now() - timedelta(hours=24))
     if not user.sees_all:
         results = results.filter(job__in=OcrJob.objects.visible_to(user))
@@ -31,4 +32,17 @@ def cards(user: User) -> list[Card]:
         Card(
             "Mean confidence", percent(found["confidence"]), "in the last 24 hours", "verified", url
         ),
+        quality_card(user),
     ]
+
+
+def quality_card(user: User) -> Card:
+    """The character error rate of what was read in the last 30 days and corrected since."""
+    since = timezone.localdate() - timedelta(days=30)
+    found = total(quality_scores(user, QualityFilter(since=since)))
+    may_look = user.has_perm("ocr.view_pagescore")
+    url = reverse("admin:ocr_pagescore_changelist") if may_look else ""
+    if found is None:
+        return Card("Character errors", NOTHING, "review pages to measure it", "monitoring", url)
+    hint = f"{found['pages']:,} pages in 30 days"
+    return Card("Character errors", percent(found["cer_micro"]), hint, "monitoring", url)

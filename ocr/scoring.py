@@ -11,13 +11,41 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 from rapidfuzz.distance import Levenshtein
 
 UnicodeForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one page comes to; every figure follows from these, and over many pages their sums.
+
+    `errors` (substituted, deleted and inserted characters) against `characters` of truth, the same
+    for words, and of the two bags of words `words_matched` of `words` and `words_read`.
+    """
+
+    errors: int
+    characters: int
+    word_errors: int
+    words: int
+    words_read: int
+    words_matched: int
+
+    @property
+    def cer(self) -> float:
+        return _rate(self.errors, self.characters)
+
+    @property
+    def wer(self) -> float:
+        return _rate(self.word_errors, self.words)
+
+    @property
+    def word_f1(self) -> float:
+        return _f1(self.words_matched, self.words + self.words_read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +74,12 @@ def normalised(text: str, *, form: UnicodeForm = "NFC", casefold: bool = True) -
     return " ".join(text.split())
 
 
+def rules(*, form: UnicodeForm = "NFC", casefold: bool = True) -> str:
+    """The rules in words, to stand beside every figure."""
+    case = "case folded" if casefold else "case counts"
+    return f"{form}, {case}, white space collapsed"
+
+
 def cer(
     reference: str,
     hypothesis: str | None,
@@ -59,7 +93,7 @@ def cer(
     empty reference is 0 if nothing was read and 1 if anything was.
     Source: Rice, Jenkins and Nartker, The Fifth Annual Test of OCR Accuracy (1996).
     """
-    return _rate(*_edits(*_pair(reference, hypothesis, form, casefold)))
+    return count(reference, hypothesis, form=form, casefold=casefold).cer
 
 
 def wer(
@@ -73,8 +107,7 @@ def wer(
 
     Source: Morris, Maier and Green, From WER and RIL to MER and WIL (Interspeech 2004).
     """
-    truth, read = _pair(reference, hypothesis, form, casefold)
-    return _rate(*_edits(truth.split(), None if read is None else read.split()))
+    return count(reference, hypothesis, form=form, casefold=casefold).wer
 
 
 def word_f1(
@@ -90,7 +123,35 @@ def word_f1(
     two empty texts are 1.
     Source: Neudecker et al., A survey of OCR evaluation tools and metrics (HIP 2021).
     """
-    return _f1(*_common(*_pair(reference, hypothesis, form, casefold)))
+    return count(reference, hypothesis, form=form, casefold=casefold).word_f1
+
+
+def count(
+    reference: str,
+    hypothesis: str | None,
+    *,
+    form: UnicodeForm = "NFC",
+    casefold: bool = True,
+) -> Counts:
+    """One page against its truth. None, a failed page, has all of the reference lost.
+
+    A failed page of no text counts one character and one word, so that it is seen as failed.
+    """
+    truth = normalised(reference, form=form, casefold=casefold)
+    words = truth.split()
+    if hypothesis is None:
+        blank = 0 if truth else 1
+        return Counts(len(truth) or 1, len(truth), len(words) or 1, len(words), blank, 0)
+    read = normalised(hypothesis, form=form, casefold=casefold)
+    read_words = read.split()
+    return Counts(
+        errors=Levenshtein.distance(truth, read),
+        characters=len(truth),
+        word_errors=Levenshtein.distance(words, read_words),
+        words=len(words),
+        words_read=len(read_words),
+        words_matched=(Counter(words) & Counter(read_words)).total(),
+    )
 
 
 def score(
@@ -99,60 +160,33 @@ def score(
     form: UnicodeForm = "NFC",
     casefold: bool = True,
 ) -> Scores:
-    """All figures over many `(reference, hypothesis)` pages. Raises ValueError for no pages.
+    """All figures over many `(reference, hypothesis)` pages. Raises ValueError for no pages."""
+    return pooled(count(*page, form=form, casefold=casefold) for page in pages)
 
-    A failed page (None) has all of its reference counted as lost.
-    """
-    pairs = [_pair(reference, hypothesis, form, casefold) for reference, hypothesis in pages]
-    if not pairs:
+
+def pooled(pages: Iterable[Counts]) -> Scores:
+    """All figures over pages that are counted already. Raises ValueError for no pages."""
+    counts = list(pages)
+    if not counts:
         raise ValueError("There is no page to score: give at least one reference.")
-    characters = [_edits(truth, read) for truth, read in pairs]
-    words = [_edits(truth.split(), None if read is None else read.split()) for truth, read in pairs]
-    bags = [_common(truth, read) for truth, read in pairs]
+    whole = Counts(*(sum(column) for column in zip(*map(astuple, counts), strict=True)))
     return Scores(
-        pages=len(pairs),
-        cer_micro=_rate(*_sums(characters)),
-        cer_macro=_mean([_rate(*counts) for counts in characters]),
-        wer_micro=_rate(*_sums(words)),
-        wer_macro=_mean([_rate(*counts) for counts in words]),
-        word_f1_micro=_f1(*_sums(bags)),
-        word_f1_macro=_mean([_f1(*counts) for counts in bags]),
+        pages=len(counts),
+        cer_micro=whole.cer,
+        cer_macro=_mean([page.cer for page in counts]),
+        wer_micro=whole.wer,
+        wer_macro=_mean([page.wer for page in counts]),
+        word_f1_micro=whole.word_f1,
+        word_f1_macro=_mean([page.word_f1 for page in counts]),
     )
-
-
-def _pair(
-    reference: str, hypothesis: str | None, form: UnicodeForm, casefold: bool
-) -> tuple[str, str | None]:
-    truth = normalised(reference, form=form, casefold=casefold)
-    if hypothesis is None:
-        return truth, None
-    return truth, normalised(hypothesis, form=form, casefold=casefold)
-
-
-def _edits(truth: Sequence[str], read: Sequence[str] | None) -> tuple[int, int]:
-    """(S + D + I, N). A failed page of no text counts one error, so that it is seen as failed."""
-    if read is None:
-        return max(len(truth), 1), len(truth)
-    return Levenshtein.distance(truth, read), len(truth)
 
 
 def _rate(errors: int, length: int) -> float:
     return errors / length if length else float(errors > 0)
 
 
-def _common(truth: str, read: str | None) -> tuple[int, int]:
-    """(words in common, words in both together), with one lost word for a failed page of none."""
-    ours, theirs = Counter(truth.split()), Counter((read or "").split())
-    both = ours.total() + theirs.total()
-    return (ours & theirs).total(), max(both, 1) if read is None else both
-
-
 def _f1(common: int, both: int) -> float:
     return 2 * common / both if both else 1.0
-
-
-def _sums(counts: list[tuple[int, int]]) -> tuple[int, int]:
-    return sum(first for first, _ in counts), sum(second for _, second in counts)
 
 
 def _mean(figures: list[float]) -> float:

@@ -1,5 +1,5 @@
 """The console's pages of OCR: documents, jobs and what they read. Split by noun."""
 
-from ocr.admin import documents, jobs
+from ocr.admin import batches, documents, jobs, quality, review
 
-__all__ = ["documents", "jobs"]
+__all__ = ["batches", "documents", "jobs", "quality", "review"]

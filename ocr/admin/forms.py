@@ -28,7 +28,7 @@ def engine_choices() -> list[tuple[str, str]]:
 
 def language_choices() -> list[tuple[str, str]]:
     """Every language that some engine reads."""
-    read = set().union(*(s.backend_class().languages for s in engines.specs("ocr").values()))
+    read = set().union(*(spec.languages for spec in engines.specs("ocr").values()))
     known = [language for language in LANGUAGES.values() if language.code in read]
     known.sort(key=lambda one: (*(one.code != code for code in COMMON), one.name))
     return [

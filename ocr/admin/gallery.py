@@ -37,7 +37,7 @@ def _gallery_page(
     threshold = job.min_confidence if job else 0
     return {
         "number": number,
-        "image": f"{image}?max_side=320",
+        "image": f"{image}?max_side=320&rotation={result.rotation if result else 0}",
         "url": reverse("admin:ocr_viewer", args=[job.pk, number]) if job else image,
         "read": result is not None,
         "error": result.error if result else "",

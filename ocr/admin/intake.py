@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 from mlops.exceptions import ApplicationError
 from ocr import services
 from ocr.admin.forms import OcrOptionsForm, UploadForm
-from ocr.models import Document
+from ocr.models import Document, OcrBatch
 
 
 class IntakeAdmin(ModelAdmin):
@@ -38,9 +38,11 @@ class IntakeAdmin(ModelAdmin):
         form = UploadForm(request.POST, request.FILES) if sent else UploadForm()
         refused: list[tuple[str, str]] = []
         if sent and form.is_valid():
-            stored, refused = self._store(request, form)
+            stored, refused, batch = self._store(request, form)
             if stored:
                 self.message_user(request, _stored_message(stored, form), messages.SUCCESS)
+            if batch and not refused:
+                return redirect("admin:ocr_ocrbatch_change", batch.pk)
             if stored and not refused:
                 page = "ocrjob" if form.cleaned_data["run_ocr"] else "document"
                 return redirect(f"admin:ocr_{page}_changelist")
@@ -49,17 +51,24 @@ class IntakeAdmin(ModelAdmin):
 
     def _store(
         self, request: HttpRequest, form: UploadForm
-    ) -> tuple[list[str], list[tuple[str, str]]]:
-        """Each file by itself: one that is refused keeps none of the others away."""
-        stored, refused = [], []
+    ) -> tuple[list[str], list[tuple[str, str]], OcrBatch | None]:
+        """Each file by itself: one that is refused keeps none of the others away.
+
+        Several to be read are one batch.
+        """
+        stored, refused, documents = [], [], []
         ends = {"owner": request.user, "source": Document.Source.CONSOLE}
+        files = form.cleaned_data["files"]
         run = form.cleaned_data["run_ocr"] and self.has_run_permission(request)
-        for file in form.cleaned_data["files"]:
+        together = run and len(files) > 1
+        for file in files:
             try:
-                if run:
+                if together and not stored:
+                    services.ocr_options_check(**form.options())
+                if run and not together:
                     services.upload_and_submit(file=file, **ends, **form.options())
                 else:
-                    services.document_create(file=file, name=file.name, **ends)
+                    documents.append(services.document_create(file=file, name=file.name, **ends))
             except ApplicationError as error:
                 if field := form.field_at_fault(error.param):
                     form.add_error(field, error.message)
@@ -67,7 +76,10 @@ class IntakeAdmin(ModelAdmin):
                 refused.append((file.name, error.message))
             else:
                 stored.append(file.name)
-        return stored, refused
+        batch = None
+        if together and documents:
+            batch = services.ocr_batch_submit(documents=documents, **ends, **form.options())
+        return stored, refused, batch
 
     # -- reading ------------------------------------------------------------------------------
 

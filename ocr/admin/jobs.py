@@ -15,7 +15,8 @@ from unfold.decorators import display as column
 from mlops import display
 from mlops.admin.job_base import JobAdminBase
 from mlops.models import Job
-from ocr import services, viewer
+from ocr import exports, services, viewer
+from ocr.admin.compare import compare_view
 from ocr.admin.gallery import gallery
 from ocr.models import OcrJob
 
@@ -120,11 +121,13 @@ class OcrJobAdmin(JobAdminBase):
         if job:
             extra["gallery"] = gallery(request, job.document, job)
             extra["result_url"] = reverse("ocrjob-result", args=[job.pk])
+            extra["formats"] = exports.FORMATS
         return super().changeform_view(request, object_id, form_url, extra | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
         return [
+            path("compare/", view(compare_view), name="ocr_compare"),
             path("<uuid:job_id>/pages/<int:number>/", view(viewer.viewer), name="ocr_viewer"),
             path(
                 "<uuid:job_id>/pages/<int:number>/image",

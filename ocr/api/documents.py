@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from ocr import services
 from ocr.api.serializers import DocumentSerializer, UploadSerializer
 from ocr.models import Document
-from ocr.page_response import SIDES, page_image_response
+from ocr.page_response import SIDES, TURNS, page_image_response
 
 
 class DocumentViewSet(
@@ -74,6 +74,12 @@ class DocumentViewSet(
                 "max_side",
                 int,
                 description=f"longer side in pixels, {SIDES.start} to {SIDES.stop - 1}",
+            ),
+            OpenApiParameter(
+                "rotation",
+                int,
+                enum=[int(turn) for turn in TURNS],
+                description="degrees clockwise to turn the page by, as in a page's result",
             ),
         ],
         responses={(200, "image/jpeg"): OpenApiTypes.BINARY},

@@ -7,7 +7,9 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from ocr.models import Document, OcrJob
+from ocr import selectors
+from ocr.formats import ACCEPTED
+from ocr.models import Document, OcrBatch, OcrJob
 
 
 class DocumentSerializer(serializers.ModelSerializer):
@@ -20,9 +22,7 @@ class DocumentSerializer(serializers.ModelSerializer):
 
 
 class UploadSerializer(serializers.Serializer):
-    file = serializers.FileField(
-        allow_empty_file=True, help_text="PNG, JPEG, TIFF, WebP, BMP or PDF"
-    )
+    file = serializers.FileField(allow_empty_file=True, help_text=ACCEPTED)
 
 
 class OcrOptionsSerializer(serializers.Serializer):
@@ -45,7 +45,13 @@ class OcrOptionsSerializer(serializers.Serializer):
         help_text="use: a PDF's own text where it is good; ignore: read every page as an image",
     )
     rotate = serializers.BooleanField(default=True, help_text="put turned pages upright")
+    force = serializers.BooleanField(
+        default=False, help_text="read again what has been read in just this way before"
+    )
     priority = serializers.IntegerField(default=3, min_value=0, max_value=9, help_text="0 first")
+    webhook_url = serializers.URLField(
+        default="", allow_blank=True, max_length=500, help_text="told of the end, beside webhooks"
+    )
 
 
 class OcrJobCreateSerializer(OcrOptionsSerializer):
@@ -66,6 +72,8 @@ class OcrJobCreateSerializer(OcrOptionsSerializer):
 class OcrJobSerializer(serializers.ModelSerializer):
     url = serializers.HyperlinkedIdentityField(view_name="ocrjob-detail")
     document = serializers.PrimaryKeyRelatedField(read_only=True)
+    batch = serializers.PrimaryKeyRelatedField(source="parent", read_only=True)
+    reused_from = serializers.PrimaryKeyRelatedField(read_only=True)
     document_name = serializers.CharField(source="document.name", read_only=True)
     progress = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
@@ -87,6 +95,9 @@ class OcrJobSerializer(serializers.ModelSerializer):
             "page_range",
             "text_layer",
             "rotate",
+            "force",
+            "reused_from",
+            "batch",
             "device",
             "priority",
             "progress",
@@ -115,6 +126,46 @@ class OcrJobSerializer(serializers.ModelSerializer):
         return self.context["request"].build_absolute_uri(f"{job.get_absolute_url()}/result")
 
 
+class OcrBatchCreateSerializer(OcrOptionsSerializer):
+    """Documents that are here, uploads, what lies below a prefix: at least one of the three."""
+
+    name = serializers.CharField(default="", allow_blank=True, max_length=200)
+    documents = serializers.ListField(child=serializers.UUIDField(), required=False)
+    files = serializers.ListField(
+        child=serializers.FileField(allow_empty_file=True), required=False
+    )
+    prefix = serializers.CharField(
+        default="", allow_blank=True, max_length=500, help_text="of the storage: inbox/2026/"
+    )
+    priority = serializers.IntegerField(default=5, min_value=0, max_value=9, help_text="0 first")
+
+
+class OcrBatchSerializer(serializers.ModelSerializer):
+    url = serializers.HyperlinkedIdentityField(view_name="ocrbatch-detail")
+    progress = serializers.SerializerMethodField(help_text="pages")
+    documents = serializers.SerializerMethodField(help_text="by what became of them")
+    error = serializers.SerializerMethodField()
+    mlflow_run = serializers.URLField(source="mlflow_run_url", read_only=True)
+
+    class Meta:
+        model = OcrBatch
+        fields = [
+            *("id", "url", "name", "status", "prefix", "progress", "documents"),
+            *("engine", "language", "min_confidence", "dpi", "page_range", "text_layer", "rotate"),
+            *("force", "priority", "cancel_requested", "error"),
+            *("created_at", "started_at", "finished_at", "mlflow_run"),
+        ]
+
+    def get_progress(self, batch: OcrBatch) -> dict[str, int]:
+        return {"done": batch.progress_done, "total": batch.progress_total}
+
+    def get_documents(self, batch: OcrBatch) -> dict[str, int]:
+        return selectors.batch_counts(batch)
+
+    def get_error(self, batch: OcrBatch) -> dict[str, str] | None:
+        return {"code": batch.error_code, "message": batch.error} if batch.error else None
+
+
 class ExtractSerializer(serializers.Serializer):
     """The fields of `POST /api/ocr/extract/sync`."""
 
@@ -123,6 +174,9 @@ class ExtractSerializer(serializers.Serializer):
     confidence_threshold = serializers.FloatField(default=0.5, min_value=0, max_value=1)
     use_angle_cls = serializers.BooleanField(default=True, help_text="put turned pages upright")
     engine = serializers.CharField(default="auto")
+    force = serializers.BooleanField(
+        default=False, help_text="read again what has been read in just this way before"
+    )
     wait = serializers.FloatField(
         default=settings.OCR_SYNC_WAIT_SECONDS,
         min_value=0,

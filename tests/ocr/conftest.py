@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from django.test import Client
 from PIL import Image
 
 from mlops import engines
+from mlops.engines import EngineCache, EngineSpec
 from mlops.models import ApiKey, User
 from tests.fakes import FAKE_ENGINES
 
@@ -31,6 +33,31 @@ def png() -> Callable[..., bytes]:
         return out.getvalue()
 
     return draw
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[bytes], Path]:
+    """Puts bytes into a file whose name says nothing of them."""
+
+    def save(content: bytes) -> Path:
+        path = tmp_path / "document"
+        path.write_bytes(content)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def real_engines() -> EngineCache:
+    """The default engines, loaded once for all tests."""
+    return EngineCache(
+        {
+            "rapidocr": EngineSpec(
+                "rapidocr", "ocr.engines.rapidocr.RapidOcrEngine", {"threads": 2}
+            ),
+            "tesseract": EngineSpec("tesseract", "ocr.engines.tesseract.TesseractEngine"),
+        }
+    )
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from django.urls import reverse
 from PIL import Image
 
 from mlops.models import User
-from ocr.models import Document, OcrJob
+from ocr.models import Document, OcrBatch, OcrJob
+from ocr.tasks import read_batch
 from tests.factories import (
     DocumentFactory,
     OcrJobFactory,
@@ -60,16 +61,20 @@ def test_several_files_are_stored_and_queued(console: Client, annotator: User) -
     files = [upload("one.png", png(shade=1)), upload("two.png", png(shade=2))]
     sent = {"files": files, "run_ocr": "on", "engine": "rapidocr", "languages": ["en"]}
     answer = console.post(UPLOAD, sent, follow=True)
-    assert answer.redirect_chain[-1][0] == reverse("admin:ocr_ocrjob_changelist")
+    batch = OcrBatch.objects.get(owner=annotator)
+    assert answer.redirect_chain[-1][0] == reverse("admin:ocr_ocrbatch_change", args=[batch.pk])
     assert "2 documents stored and queued" in messages(answer)
     stored = Document.objects.filter(owner=annotator)
     assert {document.name for document in stored} == {"one.png", "two.png"}
     assert {document.source for document in stored} == {Document.Source.CONSOLE}
-    jobs = OcrJob.objects.filter(owner=annotator)
+    read_batch(str(batch.pk))
+    jobs = OcrJob.objects.filter(owner=annotator, parent=batch)
     assert {(job.engine, job.language, job.status) for job in jobs} == {
         ("rapidocr", "en", "queued")
     }
     assert len(jobs) == 2
+    page = console.get(reverse("admin:ocr_ocrbatch_change", args=[batch.pk])).content.decode()
+    assert "one.png" in page and "results.zip" in page
 
 
 def test_upload_without_ocr_makes_no_job(console: Client) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import HttpResponse
 from django.test import Client
 from PIL import Image
 
@@ -149,6 +150,7 @@ def test_bad_upload_is_refused_whole(name: str, path: str, api: Client, settings
         ({"min_confidence": "1.5"}, "max_value", "min_confidence"),
         ({"dpi": "9000"}, "max_value", "dpi"),
         ({"priority": "12"}, "max_value", "priority"),
+        ({"webhook_url": "https://10.0.0.7/"}, "webhook_url", "webhook_url"),
     ],
 )
 @pytest.mark.django_db(transaction=True)
@@ -189,7 +191,7 @@ class TestJobs:
         assert 0.3 < now["mean_confidence"] < 0.9
 
         body = api.get(now["result"]).json()
-        assert body["text"] == "width 80\nfaint\n\fwidth 81\nfaint"
+        assert body["text"] == "width 80\n\nfaint\n\fwidth 81\n\nfaint"
         page = body["pages"][1]
         assert (page["page"], page["width"], page["height"]) == (2, 81, 40)
         assert (page["engine"], page["model_version"], page["device"]) == (
@@ -249,6 +251,30 @@ class TestJobs:
         now = api.get(job["url"]).json()
         assert (now["status"], now["error"], now["pages_failed"]) == ("succeeded", None, 0)
         assert OcrJob.objects.get(pk=job["id"]).results.get(page__number=1).pk == kept
+
+    def test_idempotency_key(self, api: Client, png) -> None:
+        def send(content: bytes, key: str, **options: str) -> HttpResponse:
+            data = {"file": upload(content), **options}
+            return api.post(JOBS, data, headers={"Idempotency-Key": key})
+
+        first, again = send(png(), "k-1"), send(png(), "k-1")
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert first.json()["id"] == again.json()["id"] and OcrJob.objects.count() == 1
+        assert again.headers["Location"] == first.headers["Location"]
+        assert "Idempotent-Replayed" not in first.headers
+        assert again.headers["Idempotent-Replayed"] == "true"
+        for other in (send(png(61), "k-1"), send(png(), "k-1", language="en")):
+            assert other.status_code == 422
+            assert other.json()["error"]["code"] == "idempotency_key_reused"
+        assert send(b"no image", "k-2").status_code == 400
+        # One that was refused can be sent again, mended.
+        assert send(png(), "k-2").status_code == 202
+        data = {"document": first.json()["document"]}
+        by_json = [
+            api.post(JOBS, data, "application/json", headers={"Idempotency-Key": "k-3"})
+            for _ in range(2)
+        ]
+        assert by_json[0].json()["id"] == by_json[1].json()["id"]
 
     def test_filters_and_pages_of_the_list(self, api: Client, png) -> None:
         jobs = [self.submit(api, png(60 + n)) for n in range(3)]

@@ -15,7 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from mlops.models import Job
-from ocr.models import Document, OcrJob
+from ocr.models import Document, OcrJob, PageResult
 from ocr.outputs import Target, find_targets
 from ocr.samples import multi_page_pdf, render_samples
 from ocr.scoring import cer
@@ -69,7 +69,7 @@ def test_tree_is_mirrored_and_rows_are_kept(run, tree: Path, tmp_path: Path) -> 
     assert (figures["files"], figures["pages"], figures["failed"]) == (3, 5, 0)
     names = ("a", "deep/b", "deep/er/c")
     assert files(out) == sorted(f"{name}.{form}" for name in names for form in ("txt", "json"))
-    assert (out / "a.txt").read_text() == "width 50\nfaint\n"
+    assert (out / "a.txt").read_text() == "width 50\n\nfaint\n"
     body = json.loads((out / "deep/er/c.json").read_text())
     assert [page["page"] for page in body["pages"]] == [1, 2, 3]
     assert body["status"] == "succeeded" and body["document"]["media_type"] == "application/pdf"
@@ -103,8 +103,8 @@ def test_resume_reads_only_what_is_new(run, tree: Path, tmp_path: Path, png) -> 
     assert code == 0
     # a.txt came from its rows; only the new file's page was read.
     assert json.loads(printed.splitlines()[-1])["pages"] == 1
-    assert (out / "a.txt").read_text() == "width 50\nfaint\n"
-    assert (out / "new.txt").read_text() == "width 33\nfaint\n"
+    assert (out / "a.txt").read_text() == "width 50\n\nfaint\n"
+    assert (out / "new.txt").read_text() == "width 33\n\nfaint\n"
     assert OcrJob.objects.exclude(pk__in=before).count() == 1
 
 
@@ -206,7 +206,7 @@ class TestTargets:
         for name in ("a.png", "a.jpg", "b.png"):
             (tmp_path / name).touch()
         targets = find_targets([str(tmp_path)], Path("out"))
-        assert [str(target.output("txt")) for target in targets] == [
+        assert [str(target.output(".txt")) for target in targets] == [
             "out/a.jpg.txt",
             "out/a.png.txt",
             "out/b.txt",
@@ -274,3 +274,14 @@ def test_demo_says_whether_the_text_came_out_right(tmp_path: Path) -> None:
         connection.execute("UPDATE ocr_pageresult SET text = 'nonsense'")
     wrong = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert wrong.returncode == 1 and "did not come out right" in wrong.stderr
+
+
+def test_what_was_read_before_is_not_read_again(run, tree: Path, tmp_path: Path) -> None:
+    image, out = tree / "a.png", tmp_path / "out"
+    arguments = (image, "--out", out, "--workers", 1, "--language", "en")
+    run(*arguments)
+    PageResult.objects.update(text="as it was read", lines=[])
+    run(*arguments)
+    assert (out / "a.txt").read_text() == "as it was read\n"
+    run(*arguments, "--force")
+    assert (out / "a.txt").read_text() == "width 50\n\nfaint\n"

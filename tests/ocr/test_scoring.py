@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import unicodedata
 
+import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocr.scoring import cer, normalised, score, wer, word_f1
+from ocr.scoring import cer, count, normalised, pooled, rules, score, wer, word_f1
 
 FORMS = st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"])
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -143,3 +144,32 @@ def test_one_page_and_many_agree(pages: list[tuple[str, str | None]]) -> None:
     one = score(pages[:1])
     assert one.cer_micro == pytest.approx(rates[0])
     assert one.word_f1_micro == one.word_f1_macro == pytest.approx(word_f1(*pages[0]))
+
+
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5), st.booleans())
+def test_rates_are_those_of_another_library(pages: list[tuple[str, str]], casefold: bool) -> None:
+    """jiwer, on the texts as they are compared; it takes no empty reference."""
+    rules = {"form": "NFC", "casefold": casefold}
+    pairs = [(normalised(a, **rules), normalised(b, **rules)) for a, b in pages]
+    pairs = [pair for pair in pairs if pair[0]]
+    if not pairs:
+        return
+    references, hypotheses = [a for a, _ in pairs], [b for _, b in pairs]
+    scores = score(pairs, **rules)
+    assert scores.cer_micro == pytest.approx(jiwer.cer(references, hypotheses))
+    assert scores.wer_micro == pytest.approx(jiwer.wer(references, hypotheses))
+    each = [jiwer.cer(a, b) for a, b in pairs]
+    assert scores.cer_macro == pytest.approx(sum(each) / len(each))
+
+
+@given(st.lists(st.tuples(TEXT, st.none() | TEXT), min_size=1, max_size=6))
+def test_sums_of_counts_are_the_scores_of_all(pages: list[tuple[str, str | None]]) -> None:
+    counts = [count(reference, hypothesis) for reference, hypothesis in pages]
+    assert pooled(counts) == score(pages)
+    assert counts[0].cer == cer(*pages[0]) and counts[0].wer == wer(*pages[0])
+    assert all(0 <= one.words_matched <= min(one.words, one.words_read) for one in counts)
+
+
+def test_the_rules_are_said() -> None:
+    assert rules() == "NFC, case folded, white space collapsed"
+    assert rules(form="NFKC", casefold=False) == "NFKC, case counts, white space collapsed"

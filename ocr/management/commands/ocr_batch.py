@@ -21,6 +21,7 @@ from mlops.bootstrap import ensure_schema
 from mlops.exceptions import ApplicationError, EngineUnavailable
 from ocr import routing
 from ocr.batch import Batch, BatchOptions, FileDone, FileRun, PageDone
+from ocr.formats import ACCEPTED
 from ocr.languages import UnknownLanguage, parse_languages
 from ocr.models import OcrJob
 from ocr.outputs import FORMATS, Target, find_targets
@@ -79,7 +80,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("paths", nargs="+", metavar="PATH")
         parser.add_argument("--out", required=True, type=Path, help="folder for the outputs")
-        parser.add_argument("--formats", type=formats, default=("txt",), help="txt,json")
+        parser.add_argument("--formats", type=formats, default=("txt",), help=",".join(FORMATS))
         parser.add_argument("--engine", default="auto", help="auto, or an engine's alias")
         parser.add_argument("--language", default="auto", help="auto, or codes joined by +")
         parser.add_argument(
@@ -100,6 +101,9 @@ class Command(BaseCommand):
             help="leave turned pages so",
         )
         parser.add_argument("--workers", type=count, default=None, help="processes (one a core)")
+        parser.add_argument(
+            "--force", action="store_true", help="read again what was read in the same way before"
+        )
         parser.add_argument("--resume", action="store_true", help="go on where a run was cut off")
         parser.add_argument("--json", action="store_true", help="end with one line of figures")
 
@@ -142,8 +146,7 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=2) from error
         if not targets:
             raise CommandError(
-                f"No documents in {', '.join(options['paths'])}: looked for PNG, JPEG, TIFF, "
-                "WebP, BMP and PDF files.",
+                f"No documents in {', '.join(options['paths'])}: looked for {ACCEPTED} files.",
                 returncode=2,
             )
         return targets
@@ -169,6 +172,7 @@ class Command(BaseCommand):
             workers=workers,
             threads=max(1, cores // workers),
             resume=options["resume"],
+            force=options["force"],
             page_range=options["pages"],
             text_layer=options["text_layer"],
             rotate=options["rotate"],
