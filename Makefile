@@ -3,6 +3,8 @@
 .PHONY: help demo run setup test lint clean
 
 PY := .venv/bin/python
+# Two processes of tests, a file's together: its engines and servers are loaded once.
+TWO := -n 2 --dist loadfile
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,9 +20,9 @@ setup: ## .venv and the system's programs; quick when nothing has changed
 
 test: ## the test suite, on a real PostgreSQL and Redis; the core on SQLite, too
 	@scripts/setup.sh test
-	@[ -n '$(ARGS)' ] || $(PY) -m pytest -q --db=sqlite tests/mlops tests/ocr/test_api.py \
+	@[ -n '$(ARGS)' ] || $(PY) -m pytest -q $(TWO) --db=sqlite tests/mlops tests/ocr/test_api.py \
 		-m "not e2e and not faults"
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(if $(ARGS),$(ARGS),$(TWO))
 
 lint: ## style, layers, Django's checks, missing migrations
 	@scripts/setup.sh lint

@@ -23,7 +23,7 @@ from mlops.exceptions import ApplicationError, EngineUnavailable, JobCancelled, 
 from mlops.jobs import JobContext, worker_name
 from mlops.leases import keeper
 from mlops.models import Job
-from ocr import batch_child, services
+from ocr import batch_child, reuse, services
 from ocr.models import Document, OcrJob
 from ocr.outputs import Target, write_outputs
 from ocr.reader import PageOutcome
@@ -31,6 +31,8 @@ from ocr.runner import limits, read_request, store, summarise, wanted_pages
 
 log = structlog.get_logger(__name__)
 
+# Pages read together in a child: their lines share the recogniser's batches.
+TOGETHER = 4
 CRASHED = "Reading this page made its process crash; see the log for a memory or library fault."
 
 
@@ -46,9 +48,11 @@ class BatchOptions:
     workers: int
     threads: int
     resume: bool
+    track: bool = True
     page_range: str = ""
     text_layer: str = OcrJob.TextLayer.USE
     rotate: bool = True
+    force: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +97,7 @@ class Batch:
         self._targets = deque(targets)
         self._options = options
         self._open: list[FileRun] = []
-        self._tasks: dict[Future[PageOutcome], tuple[FileRun, int]] = {}
+        self._tasks: dict[Future[list[PageOutcome]], list[tuple[FileRun, int]]] = {}
         self._suspects: deque[tuple[FileRun, int]] = deque()
         self._pool = self._new_pool()
 
@@ -123,38 +127,60 @@ class Batch:
             if not self._tasks:
                 run, number = self._suspects.popleft()
                 run.suspected -= 1
-                if not self._submit(run, number):
+                if not self._submit([(run, number)]):
                     run.left.remove(number)
                     run.suspected += 1
                     self._suspects.appendleft((run, number))
             return
-        window = self._options.workers * 2
-        while len(self._tasks) < window:
+        while len(self._tasks) < self._options.workers * 2:
+            pages: list[tuple[FileRun, int]] = []
+            for run, number in self._pages_left():
+                if number is None:
+                    yield FileDone(run)
+                    continue
+                pages.append((run, number))
+                if len(pages) >= self._share():
+                    break
+            if not pages or not self._submit(pages):
+                return
+
+    def _pages_left(self) -> Iterator[tuple[FileRun, int | None]]:
+        """Pages to be read next, taking up files as they are needed; None: the file has ended."""
+        while True:
             run = next((run for run in self._open if run.left), None)
             if run is not None:
-                if not self._submit(run, run.left.popleft()):
-                    return
+                yield run, run.left.popleft()
             elif self._targets:
                 run = self._start(self._targets.popleft())
                 if run.ended:
-                    yield FileDone(run)
+                    yield run, None
             else:
                 return
 
-    def _submit(self, run: FileRun, number: int) -> bool:
+    def _share(self) -> int:
+        """How many pages go out together: fewer towards the end, so that all children end at once.
+
+        A file not yet taken up counts as one page.
+        """
+        left = len(self._targets) + sum(len(run.left) for run in self._open)
+        return min(TOGETHER, max(1, left // (4 * self._options.workers)))
+
+    def _submit(self, pages: list[tuple[FileRun, int]]) -> bool:
         """False if the pool has broken meanwhile; the pages under way tell of it, too."""
-        assert run.job is not None and run.path is not None
+        job = pages[0][0].job
+        assert job is not None
+        places = [(str(run.path), number - 1) for run, number in pages]
         try:
-            task = self._pool.submit(
-                batch_child.read, str(run.path), number - 1, run.job.dpi, read_request(run.job)
-            )
+            task = self._pool.submit(batch_child.read, places, job.dpi, read_request(job))
         except BrokenProcessPool:
-            run.left.appendleft(number)
+            for run, number in reversed(pages):
+                run.left.appendleft(number)
             if not self._tasks:
                 self._pool = self._new_pool()
             return False
-        self._tasks[task] = (run, number)
-        run.under_way += 1
+        self._tasks[task] = pages
+        for run, _number in pages:
+            run.under_way += 1
         return True
 
     def _new_pool(self) -> ProcessPoolExecutor:
@@ -175,23 +201,32 @@ class Batch:
             done, _pending = wait(self._tasks, return_when=FIRST_COMPLETED)
             try:
                 for task in done:
-                    outcome = self._outcome(task)
-                    yield from self._arrived(*self._tasks.pop(task), outcome)
+                    outcomes = self._outcomes(task)
+                    pages = self._tasks.pop(task)
+                    if outcomes is None:
+                        self._suspect(pages)
+                        continue
+                    for (run, number), outcome in zip(pages, outcomes, strict=True):
+                        yield from self._arrived(run, number, outcome)
             except BrokenProcessPool:
                 yield from self._crashed()
         for run in [run for run in self._open if not (run.left or run.under_way or run.suspected)]:
             self._finish(run)
             yield FileDone(run)
 
-    def _outcome(self, task: Future[PageOutcome]) -> PageOutcome:
+    def _outcomes(self, task: Future[list[PageOutcome]]) -> list[PageOutcome] | None:
+        """None if one of several pages is at fault, and which isn't known."""
         try:
             return task.result()
         except (BrokenProcessPool, EngineUnavailable):
             raise
         except Exception as error:
+            pages = self._tasks[task]
+            if len(pages) > 1:
+                return None
             # A fault in reading one page: the file fails and says so, the others go on.
-            log.exception("page_crashed", file=str(self._tasks[task][0].target.source))
-            return PageOutcome(error=f"{type(error).__name__}: {error}")
+            log.exception("page_crashed", file=str(pages[0][0].target.source))
+            return [PageOutcome(error=f"{type(error).__name__}: {error}")]
 
     def _arrived(self, run: FileRun, number: int, outcome: PageOutcome) -> Iterator[PageDone]:
         assert run.job is not None
@@ -208,14 +243,18 @@ class Batch:
 
     def _crashed(self) -> Iterator[PageDone]:
         """A child died: with one page under way that page is at fault, else each is a suspect."""
-        under_way = list(self._tasks.values())
+        under_way = [page for pages in self._tasks.values() for page in pages]
         self._tasks.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._new_pool()
         if len(under_way) == 1:
             yield from self._arrived(*under_way[0], PageOutcome(error=CRASHED))
             return
-        for run, number in under_way:
+        self._suspect(under_way)
+
+    def _suspect(self, pages: list[tuple[FileRun, int]]) -> None:
+        """One of these may be at fault: each will be read alone."""
+        for run, number in pages:
             run.under_way -= 1
             run.suspected += 1
             self._suspects.append((run, number))
@@ -239,6 +278,9 @@ class Batch:
         run.job, run.path = job, target.source
         run.pages = wanted_pages(job)
         read = set(job.results.values_list("page__number", flat=True))
+        if job.status == Job.Status.RUNNING:
+            unread = {number: pk for number, pk in run.pages.items() if number not in read}
+            read |= reuse.take_over(job, unread, engines.cache("ocr"))
         run.left.extend(sorted(run.pages.keys() - read))
         job.set_progress(len(read), len(run.pages))
         if job.status == Job.Status.RUNNING:
@@ -255,7 +297,9 @@ class Batch:
             )
             if earlier is not None:
                 return earlier
-        job = services.ocr_job_create(document=document, owner=None, **self._job_options())
+        job = services.ocr_job_create(
+            document=document, owner=None, force=options.force, **self._job_options()
+        )
         return OcrJob.objects.lease(job.pk, worker=worker_name())
 
     def _job_options(self) -> dict[str, object]:
@@ -284,7 +328,7 @@ class Batch:
         run.job.refresh_from_db()
         try:
             write_outputs(run.job, run.target, self._options.formats)
-        except OSError as error:
+        except (OSError, JobFailed) as error:
             # What was read is in the rows: --resume writes it once there is room.
             run.error = f"The output could not be written: {error}"
 
@@ -293,6 +337,6 @@ class Batch:
         run.hold.close()
         # One that an earlier run had finished stays as it is.
         if run.job.status == Job.Status.RUNNING:
-            run.job.finish(status, code=code, error=error, track=True)
+            run.job.finish(status, code=code, error=error, track=self._options.track)
         run.error, run.ended = error, True
         self._open.remove(run)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging.config
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mlops.engines import EngineCache, EngineSpec
 from mlops.logs import logging_config
 from ocr.formats import BadDocument, Limits
-from ocr.pages import PageSource, open_pages
-from ocr.reader import PageOutcome, ReadRequest, read_page
+from ocr.page_batch import read_pages
+from ocr.pages import BadPage, PageSource, open_pages
+from ocr.reader import PageOutcome, ReadRequest
 
 _engines: EngineCache
 _limits: Limits
@@ -35,8 +38,14 @@ def initialise(specs: dict[str, EngineSpec], threads: int, limits: Limits) -> No
     _limits = limits
 
 
-def read(path: str, index: int, dpi: int, request: ReadRequest) -> PageOutcome:
-    """Page `index` (from 0) of the document. Raises EngineUnavailable."""
+def read(places: Sequence[tuple[str, int]], dpi: int, request: ReadRequest) -> list[PageOutcome]:
+    """Pages (a document's path, an index from 0), read together. Raises EngineUnavailable."""
+    return read_pages(
+        [(partial(_pages, path, dpi), index) for path, index in places], request, _engines
+    )
+
+
+def _pages(path: str, dpi: int) -> PageSource:
     key = (path, dpi)
     if key not in _open:
         while _open:
@@ -45,5 +54,5 @@ def read(path: str, index: int, dpi: int, request: ReadRequest) -> PageOutcome:
             _open[key] = open_pages(Path(path), dpi=dpi, limits=_limits)
         except (BadDocument, OSError) as error:
             # It was whole when the batch took it up.
-            return PageOutcome(error=f"The file changed while it was read: {error}")
-    return read_page(_open[key], index, request, _engines)
+            raise BadPage(f"The file changed while it was read: {error}") from error
+    return _open[key]

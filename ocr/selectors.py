@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from ocr.models import OcrJob
+from django.db.models import Count, Q
+
+from mlops.models import Job
+from ocr.models import OcrBatch, OcrJob
 from ocr.results import job_text, lines_json
 
 
@@ -40,3 +44,30 @@ def extract_data(job: OcrJob) -> dict[str, Any]:
             for result in results
         ],
     }
+
+
+def batch_failures(batch: OcrBatch) -> Iterator[dict[str, Any]]:
+    """What was not read whole, and why: documents that were refused, failed or cancelled."""
+    refused = Q(error__gt="")
+    ended = Q(job__status__in=[Job.Status.FAILED, Job.Status.CANCELLED])
+    items = batch.items.filter(refused | ended).select_related("job").order_by("pk")
+    for item in items.iterator(chunk_size=500):
+        job = item.job
+        yield {
+            "name": item.name,
+            "document": str(item.document_id) if item.document_id else None,
+            "job": str(job.pk) if job else None,
+            "status": job.status if job else "refused",
+            "code": item.error_code or (job.error_code if job else "") or "cancelled",
+            "message": item.error or (job.error if job else "") or "The job was cancelled.",
+        }
+
+
+def batch_counts(batch: OcrBatch) -> dict[str, int]:
+    """Documents of the batch by what became of them."""
+    return batch.items.aggregate(
+        total=Count("pk"),
+        waiting=Count("pk", filter=Q(job=None, error="")),
+        refused=Count("pk", filter=Q(error__gt="")),
+        **{status: Count("pk", filter=Q(job__status=status)) for status in Job.Status.values},
+    )

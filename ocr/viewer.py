@@ -17,6 +17,9 @@ from mlops.exceptions import ApplicationError
 from ocr.models import Document, OcrJob, PageResult
 from ocr.page_response import page_image_response
 
+# Less, in degrees, is no more than the boxes' own inaccuracy.
+LEANING = 0.3
+
 
 @require_safe
 def viewer(request: HttpRequest, job_id: uuid.UUID, number: int) -> HttpResponse:
@@ -50,10 +53,11 @@ def viewer(request: HttpRequest, job_id: uuid.UUID, number: int) -> HttpResponse
 
 @require_safe
 def job_page_image(request: HttpRequest, job_id: uuid.UUID, number: int) -> HttpResponse:
-    """At the resolution the job read it at, so that its pixels are those of the polygons."""
+    """As the job read it, upright and at its resolution: its pixels are those of the polygons."""
     job = _job(request, job_id)
-    read_at = job.results.filter(page__number=number).values_list("dpi", flat=True).first()
-    return _image(request, job.document, number, dpi=read_at or job.dpi)
+    read = job.results.filter(page__number=number).values_list("dpi", "rotation").first()
+    dpi, rotation = read or (None, 0)
+    return _image(request, job.document, number, dpi=dpi or job.dpi, rotation=rotation)
 
 
 @require_safe
@@ -92,6 +96,8 @@ def viewer_facts(job: OcrJob, result: PageResult | None) -> list[tuple[str, str]
             ("Mean confidence", percent(result.mean_confidence)),
             ("Lines", str(len(result.lines))),
             ("Resolution", f"{result.width} × {result.height}"),  # noqa: RUF001
+            ("Turned by", f"{result.rotation}° clockwise" if result.rotation else ""),
+            ("Skew", f"{result.skew:.1f}°" if abs(result.skew) >= LEANING else ""),
         )
         if value
     ]
@@ -111,9 +117,9 @@ def _page_url(job: OcrJob, number: int) -> str | None:
 
 
 def _image(
-    request: HttpRequest, document: Document, number: int, *, dpi: int | None = None
+    request: HttpRequest, document: Document, number: int, **how: int | None
 ) -> HttpResponse:
     try:
-        return page_image_response(request, document, number, dpi=dpi)
+        return page_image_response(request, document, number, **how)
     except ApplicationError as error:
         return HttpResponse(error.message, status=error.status, content_type="text/plain")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlops.exceptions import EngineUnavailable
 from ocr.engines.base import Line, Reading
+from ocr.languages import AUTO
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
 
@@ -24,6 +29,7 @@ class FakeOcrEngine:
     languages: ClassVar[frozenset[str]] = frozenset({"en", "fr"})
     latin_first: ClassVar[bool] = False
     tells_scripts: ClassVar[bool] = False
+    batches: ClassVar[bool] = False
     device = "cpu fake"
     model_version = "fake-1"
 
@@ -50,6 +56,44 @@ class MissingOcrEngine(FakeOcrEngine):
 
     def __init__(self, **_: Any) -> None:
         raise EngineUnavailable("Install it: pip install -r requirements/ocr-paddle.txt")
+
+
+class GatedOcrEngine(FakeOcrEngine):
+    """Reads once the file `gate` exists, and is loaded once `load_gate` does; empty: at once.
+
+    `fail_on_width`: a page of this width raises what no engine should. `begun` counts the pages.
+    """
+
+    def __init__(
+        self, *, gate: str = "", load_gate: str = "", fail_on_width: int = 0, **_: Any
+    ) -> None:
+        super().__init__()
+        self.gate, self.fail_on_width, self.begun = gate, fail_on_width, 0
+        _pass(load_gate)
+
+    def read(self, image: np.ndarray, *, languages: tuple[str, ...]) -> Reading:
+        self.begun += 1
+        if AUTO not in languages:  # else it is a server's warm-up page
+            _pass(self.gate)
+        if image.shape[1] == self.fail_on_width:
+            raise RuntimeError("a fault in the library")
+        return super().read(image, languages=languages)
+
+
+class BatchingOcrEngine(GatedOcrEngine):
+    """Takes several pages in one call."""
+
+    batches: ClassVar[bool] = True
+
+    def read_many(
+        self, images: Sequence[np.ndarray], *, languages: tuple[str, ...]
+    ) -> list[Reading]:
+        return [self.read(image, languages=languages) for image in images]
+
+
+def _pass(gate: str) -> None:
+    while gate and not Path(gate).exists():
+        time.sleep(0.005)
 
 
 FAKE_ENGINES = {
