@@ -20,6 +20,8 @@ import pytest
 from tests.services import MissingProgram, PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
+# Real scans, which are no part of the repository: tests marked data run where they are.
+DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,13 +65,13 @@ def start_postgres() -> PostgresServer:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked gpu run only when asked for: -m gpu."""
-    if "gpu" in config.option.markexpr:
-        return
-    gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu:
-        config.hook.pytest_deselected(items=gpu)
-        items[:] = [item for item in items if item not in gpu]
+    """Tests marked gpu run only when asked for (-m gpu), those marked data beside the data."""
+    left_out = [] if "gpu" in config.option.markexpr else ["gpu"]
+    left_out += [] if DATA.is_dir() else ["data"]
+    out = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
 
 
 @pytest.hookimpl(wrapper=True)

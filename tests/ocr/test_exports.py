@@ -25,7 +25,7 @@ from ocr.pages import Limits, open_pages
 from ocr.reader import PageOutcome, ReadRequest, read_page
 from ocr.results import job_json
 from ocr.samples import multi_page_pdf
-from tests.environment import ROOT
+from tests.environment import DATA, ROOT
 from tests.factories import DocumentFactory, OcrJobFactory
 from tests.ocr.pdf_reading import approved, lines_of, words_of
 from tests.ocr.printed import line, made, printed, read_job
@@ -33,7 +33,6 @@ from tests.ocr.printed import line, made, printed, read_job
 pytestmark = pytest.mark.django_db
 
 SCHEMAS = ROOT / "tests" / "data" / "schemas"
-RECEIPTS = ROOT.parent / "shared" / "data" / "receipts"
 ALTO = {"a": "http://www.loc.gov/standards/alto/ns-v4#"}
 PAGE = {"p": "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"}
 
@@ -89,9 +88,7 @@ def stored(path: Path, read: list[PageOutcome]) -> OcrJob:
 
 @pytest.fixture(scope="module")
 def receipt() -> tuple[Path, list[PageOutcome]]:
-    path = RECEIPTS / "000.jpg"
-    if not path.exists():
-        pytest.skip("the real receipts are not beside this checkout")
+    path = DATA / "receipts" / "000.jpg"
     return path, outcomes(path)
 
 
@@ -102,7 +99,7 @@ def two_pages(tmp_path_factory) -> tuple[Path, list[PageOutcome]]:
     return path, outcomes(path)
 
 
-@pytest.mark.parametrize("which", ["receipt", "two_pages"])
+@pytest.mark.parametrize("which", [pytest.param("receipt", marks=pytest.mark.data), "two_pages"])
 def test_every_format_by_a_reader_of_it(which: str, request, tmp_path: Path) -> None:
     job = stored(*request.getfixturevalue(which))
     results = list(job.results.select_related("page").order_by("page__number"))

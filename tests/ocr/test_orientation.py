@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,11 +12,10 @@ from ocr.engines.base import Line
 from ocr.orientation import text_rotation, turned_lines
 from ocr.page_image import PageImage, page_image
 from ocr.reader import PageOutcome, ReadRequest, read_image
-from tests.environment import ROOT
+from tests.environment import DATA
 from tests.ocr.compass import UPRIGHT, shaded
 from tests.ocr.paper import ENGLISH, KOREAN, error_rate, paper
 
-DATA = ROOT.parent / "shared" / "data"
 TURNS = (0, 90, 180, 270)
 
 
@@ -186,27 +184,22 @@ def test_a_leaning_page_is_read_and_its_boxes_lean_with_it(
         assert 15 < ((x3 - x0) ** 2 + (y3 - y0) ** 2) ** 0.5 < 75
 
 
-def real(name: str) -> Path:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip("the real pages are not beside this checkout")
-    return path
-
-
+@pytest.mark.data
 @pytest.mark.parametrize("name", ["phototest-rotated-180.png", "phototest-rotated-L.png"])
 @pytest.mark.parametrize("engine", ["rapidocr", "tesseract"])
 def test_real_turned_pages(real_engines: EngineCache, engine: str, name: str) -> None:
-    with Image.open(real(f"pages/{name}")) as image:
+    with Image.open(DATA / "pages" / name) as image:
         page = page_image(image)
-    truth = real("pages/phototest.txt").read_text().split("\n")
+    truth = (DATA / "pages" / "phototest.txt").read_text().split("\n")
     outcome = read_image(page, ReadRequest(engine, ("en",), engine), real_engines)
     assert outcome.rotation in (90, 180, 270)
     assert error_rate(outcome.text, truth) < 0.01
 
 
+@pytest.mark.data
 def test_no_upright_receipt_is_even_looked_at_twice(real_engines: EngineCache) -> None:
-    folder = real("receipts")
-    for path in sorted(folder.glob("*.jpg"))[:: 1 if os.environ.get("CI") else 12]:
+    receipts = DATA / "receipts"
+    for path in sorted(receipts.glob("*.jpg"))[:: 1 if os.environ.get("CI") else 12]:
         with Image.open(path) as image:
             page = page_image(image)
         outcome = read_image(page, ReadRequest("auto", ("auto",), "rapidocr"), real_engines)
