@@ -17,7 +17,7 @@ case "$set_name" in
     lint) roles="web ocr dev" packages="" ;;
     test)
         # Every engine that the product names is tested, so all of them are installed.
-        roles="web ocr ocr-paddle ocr-easyocr ocr-transformers dev"
+        roles="web ocr ocr-paddle ocr-easyocr ocr-transformers llm dev"
         torch=requirements/torch.txt
         packages="tesseract-ocr tesseract-ocr-kor fonts-nanum redis-server postgresql chromium poppler-utils"
         ;;
