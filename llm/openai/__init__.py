@@ -1,0 +1,1 @@
+"""The OpenAI API as data: bodies, and the objects that answers become. No Django, no torch."""
