@@ -1,16 +1,20 @@
 # `make` alone says what there is. ARGS goes to the command: make test ARGS="-k ocr"
 .DEFAULT_GOAL := help
-.PHONY: help demo run setup test lint clean
+.PHONY: help demo demo-llm run setup test lint clean
 
 PY := .venv/bin/python
 # Two processes of tests, a file's together: its engines and servers are loaded once.
 TWO := -n 2 --dist loadfile
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: setup ## install what is missing, then show the platform at work
 	@$(PY) manage.py demo $(ARGS)
+
+demo-llm: ## train a small language model, serve it, and ask it with OpenAI's client
+	@scripts/setup.sh demo-llm
+	@$(PY) manage.py demo_llm $(ARGS)
 
 run: setup ## the whole platform in one process, without other servers
 	@$(PY) manage.py run $(ARGS)

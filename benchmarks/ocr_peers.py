@@ -18,14 +18,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.peers import libraries, ours  # noqa: E402  (the path above)
+from benchmarks.memory import Memory, memory_mb  # noqa: E402  (the path above)
+from benchmarks.peers import libraries, ours  # noqa: E402
 from ocr.scoring import score  # noqa: E402
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -41,52 +41,6 @@ CONTENDERS = {
     "ours, API and workers": ours.api,
     "ours, model server": ours.model_server,
 }
-
-
-class Memory:
-    """The most that a process and all it starts hold at once, in MB; looked at 4 times a second."""
-
-    def __init__(self, pid: int) -> None:
-        self.most = 0.0
-        self._pid = pid
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.25):
-            self.most = max(self.most, sum(map(_pss, _family(self._pid))) / 1024)
-
-
-def _family(pid: int) -> list[int]:
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int(
-                (folder / "stat").read_text().rsplit(")")[-1].split()[1]
-            )
-        except OSError:
-            continue
-    members = [pid]
-    for one in members:
-        members += [child for child, parent in parents.items() if parent == one]
-    return members
-
-
-def _pss(pid: int) -> int:
-    """kB; 0 for a process that has just ended."""
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
 def measure(name: str, folder: Path, out: Path) -> tuple[float, float]:
@@ -176,7 +130,7 @@ def read_long(pages: int) -> None:
         while process.poll() is None:
             time.sleep(5)
             now, done = time.perf_counter(), _progress(folder / "data" / "db.sqlite3")
-            mb = sum(map(_pss, _family(process.pid))) / 1024
+            mb = memory_mb(process.pid)
             rate = (done - before) / (now - last)
             print(f"| {now - started:.0f} | {done} | {rate:.1f} | {mb:.0f} |")
             before, last = done, now

@@ -70,7 +70,7 @@ def tool_grammar(
 
 def _call_schema(tool_format: str, function: Mapping[str, Any]) -> dict[str, Any]:
     key = ARGUMENTS[tool_format or HERMES]
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    parameters = {"type": "object", **(function.get("parameters") or {"properties": {}})}
     return {
         "type": "object",
         "properties": {
@@ -140,6 +140,8 @@ class ToolCallReader:
         self._bare = tool_format == LLAMA3 or (forced and tool_format == MISTRAL)
         self._buffer = ""
         self._inside = False
+        # The mark that nothing has followed yet; given back where it turns out to be text.
+        self._mark = ""
         self._begun = False
         self._call: _Call | None = None
         self.calls = 0
@@ -161,9 +163,9 @@ class ToolCallReader:
             yield from self._inside_call(last) if self._inside else self._outside(last)
             if (self._buffer, self._inside) == before:
                 break
-        if last and self._buffer:
-            yield Text(self._buffer)
-            self._buffer = ""
+        if last and (self._mark or self._buffer):
+            yield Text(self._mark + self._buffer)
+            self._mark = self._buffer = ""
 
     def _outside(self, last: bool) -> Iterable[Piece]:
         if self._bare and not self._begun:
@@ -178,6 +180,7 @@ class ToolCallReader:
         if at >= 0:
             before, self._buffer = self._buffer[:at], self._buffer[at + len(self._opening) :]
             self._begun = self._inside = True
+            self._mark = self._opening
             # The line break in front of a call is the form's, not the answer's.
             if before.strip():
                 yield Text(before.rstrip("\n"))
@@ -218,11 +221,15 @@ class ToolCallReader:
                 yield CallArguments(call.index, fragment)
         if end is None:
             if last:
-                self._give_up(call)
+                # What was told stands, and an object that was not yet a call is text.
+                rest = "" if call.told else self._mark + self._buffer
+                self._inside, self._call, self._mark, self._buffer = False, None, "", ""
+                if rest:
+                    yield Text(rest)
             return
         if call.name is None:
             yield from self._whole(self._buffer[:end])
-        self._buffer, self._call = self._buffer[end:], None
+        self._buffer, self._call, self._mark = self._buffer[end:], None, ""
 
     def _whole(self, text: str) -> Iterable[Piece]:
         """A call whose name came last, or what only looks like one."""
@@ -232,10 +239,9 @@ class ToolCallReader:
             found = None
         name = found.get("name") if isinstance(found, dict) else None
         if not isinstance(name, str):
-            opening = "" if self._bare else self._opening
-            yield Text(opening + text)
+            yield Text(self._mark + text)
             return
-        arguments = found.get("arguments", found.get("parameters", {}))
+        arguments = found.get("arguments", found.get("parameters")) or {}
         if not isinstance(arguments, str):
             arguments = json.dumps(arguments, ensure_ascii=False)
         yield CallStart(self.calls, f"call_{uuid.uuid4().hex[:24]}", name)
@@ -250,14 +256,8 @@ class ToolCallReader:
         elif closing and closing.startswith(rest):
             self._buffer = rest
         else:
-            self._inside, self._buffer = False, ""
-            yield Text(rest if self.calls or self._bare else self._opening + rest)
-
-    def _give_up(self, call: _Call) -> None:
-        """The answer ended inside a call: what was told stands, the rest is text."""
-        if call.told:
-            self._buffer = ""
-        self._inside, self._call = False, None
+            text, self._inside, self._mark, self._buffer = self._mark + rest, False, "", ""
+            yield Text(text)
 
 
 class _Call:

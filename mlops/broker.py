@@ -35,14 +35,17 @@ def register_transport() -> None:
     TRANSPORT_ALIASES["filesystem"] = "mlops.broker:Transport"
 
 
-def transport_options(url: str, *, folder: Path, visibility_timeout: float) -> dict[str, Any]:
+def transport_options(
+    url: str, *, folder: Path, visibility_timeout: float, poll_seconds: float = 0.2
+) -> dict[str, Any]:
     """Celery's `broker_transport_options` for the broker at `url`.
 
-    `folder` holds the messages of a file broker; `visibility_timeout`, in seconds, is Redis's.
+    `folder` holds the messages of a file broker, which is looked at every `poll_seconds`;
+    `visibility_timeout`, in seconds, is Redis's.
     """
     scheme = url.partition("://")[0]
     if scheme == "filesystem":
-        return filesystem_options(folder)
+        return {**filesystem_options(folder), "polling_interval": poll_seconds}
     if scheme in ("redis", "rediss", "sentinel"):
         return {
             "visibility_timeout": visibility_timeout,

@@ -77,7 +77,7 @@ def engines_resolve(**_: Any) -> list[CheckMessage]:
                     Error(
                         f"Engine '{family}:{alias}' names '{spec.backend}', which can't be "
                         f"imported: {error}",
-                        hint="Correct BACKEND in ENGINES or in OCR_ENGINES.",
+                        hint="Correct BACKEND in ENGINES or in OCR_ENGINES, LLM_ENGINES.",
                         id="mlops.E010",
                     )
                 )

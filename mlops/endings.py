@@ -1,4 +1,5 @@
-"""What follows when a job ends: its parent gets further or ends too, and webhooks are told.
+"""What follows when a job ends: its parent gets further or ends too, jobs that waited for it are
+sent, and webhooks are told.
 
 An ended row that somebody must be told of says so itself (`unannounced`), so that a process killed
 between the two loses nothing: the maintenance round makes up for it.
@@ -14,7 +15,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Now
 
-from mlops import bell, webhooks
+from mlops import bell, queues, webhooks
 from mlops.models import Job, JobQuerySet
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ def announce(job: Job) -> None:
         if job.parent_id is None:
             webhooks.deliveries_create(job)
     job.unannounced = False
+    followers_settle(job)
     if job.parent_id is not None:
         parent_child_ended(job.parent_id)
 
@@ -55,6 +57,51 @@ def parents_repair() -> int:
     for pk in waiting:
         parent_refresh(pk)
     return len(waiting)
+
+
+def followers_settle(job: Job) -> None:
+    """Sends the jobs that waited for this ended one; fails them if it did not succeed.
+
+    Any number of processes may do this at once: each row is changed by one of them.
+    """
+    waiting = Job.objects.filter(after=job.pk, status=Job.Status.QUEUED)
+    for follower in list(waiting):
+        row = waiting.filter(pk=follower.pk)
+        if job.status == Job.Status.SUCCEEDED:
+            if row.update(after=None, sent_at=Now()):
+                queues.send(follower, marked=True)
+        # `after` stays, so that a retry waits again: for the retry of the other, or for nothing.
+        elif row.update(
+            status=Job.Status.FAILED,
+            error_code="earlier_job_failed",
+            error=_not_followed(job),
+            tracking=Job.Tracking.NONE,
+            **Job.ending(),
+        ):
+            follower.refresh_from_db()
+            log.info("job_ended", job_id=str(follower.pk), kind=follower.kind, status="failed")
+            announce(follower)
+            bell.ring(follower.pk)
+
+
+def _not_followed(job: Job) -> str:
+    what = f"The job that this one waited for ({job.kind} {job.pk})"
+    if job.status == Job.Status.CANCELLED:
+        return f"{what} was cancelled. Retry that one, then this one."
+    return f"{what} failed: {job.error} Retry that one, then this one."
+
+
+def followers_repair() -> int:
+    """Settles the jobs that still wait for one that has ended; returns how many such there are.
+
+    One may have come to wait in the moment of the end, or its process may have died in it.
+    """
+    ended = [Job.Status.SUCCEEDED, Job.Status.FAILED, Job.Status.CANCELLED]
+    waiting = Job.objects.filter(after__isnull=False, status=Job.Status.QUEUED)
+    found = set(waiting.filter(after__status__in=ended).values_list("after", flat=True).order_by())
+    for job in Job.objects.filter(pk__in=found):
+        followers_settle(job)
+    return len(found)
 
 
 def children_cancel(job: Job) -> int:

@@ -123,9 +123,9 @@ def _run(job: J, run: Callable[[J, JobContext], None]) -> str:
     except JobCancelled:
         if endings.children_cancel(job):
             return _wait(job)
-        job.finish(Job.Status.CANCELLED, track=True)
+        job.finish(Job.Status.CANCELLED, track=job.TRACKED)
     except (JobFailed, ApplicationError) as error:
-        job.finish(Job.Status.FAILED, code=error.code, error=error.message, track=True)
+        job.finish(Job.Status.FAILED, code=error.code, error=error.message, track=job.TRACKED)
     except TRANSIENT as error:
         if job.attempts < job.max_attempts:
             log.warning("job_released", error=str(error), attempt=job.attempts)
@@ -135,7 +135,7 @@ def _run(job: J, run: Callable[[J, JobContext], None]) -> str:
     except Exception as error:
         _crash(job, error)
     else:
-        job.finish(Job.Status.SUCCEEDED, track=True)
+        job.finish(Job.Status.SUCCEEDED, track=job.TRACKED)
     return job.status if job.finished else "lease lost"
 
 
@@ -154,5 +154,5 @@ def _crash(job: Job, error: Exception) -> None:
         code="internal_error",
         error=f"{type(error).__name__}: {error}. The traceback is kept on the job.",
         traceback="".join(traceback.format_exception(error)),
-        track=True,
+        track=job.TRACKED,
     )

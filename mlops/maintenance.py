@@ -1,7 +1,8 @@
 """What keeps the platform going without anyone's help, done by every worker and by the scheduler.
 
 In each round: jobs of lost workers are queued again, vanished messages are sent again, ends that
-nobody has told of are told, the queues get a sign of life, and ended jobs are logged to MLflow.
+nobody has told of are told, the queues get a sign of life, and ended jobs are logged to MLflow;
+then come the steps of settings.MAINTENANCE_STEPS.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
+from django.utils.module_loading import import_string
 
 from mlops import endings, flush, idempotency, jobs, queues, reconcile, selectors
 
@@ -28,17 +30,19 @@ def round_once() -> None:
         reconcile.jobs_reap,
         reconcile.jobs_resend,
         endings.endings_announce,
+        endings.followers_repair,
         endings.parents_repair,
         idempotency.keys_expire,
         flush.jobs_track,
+        *(import_string(path) for path in settings.MAINTENANCE_STEPS),
     ):
         _attempt(step)
 
 
-def _attempt(step: Callable[[], object]) -> bool:
+def _attempt(step: Callable[..., object], *arguments: object) -> bool:
     try:
         close_old_connections()
-        step()
+        step(*arguments)
     except (DatabaseError, *queues.BROKER_ERRORS) as error:
         log.warning("maintenance_postponed", step=step.__name__, error=str(error))
         return False
@@ -66,6 +70,8 @@ class Maintenance(threading.Thread):
     def run(self) -> None:
         while True:
             round_once()
+            for path in settings.WORKER_STEPS:
+                _attempt(import_string(path), self.queues)
             self._pulse()
             if self._stop_asked.wait(settings.MAINTENANCE_SECONDS):
                 break

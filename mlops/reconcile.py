@@ -32,7 +32,7 @@ def jobs_reap() -> int:
                 error_code="worker_lost",
                 error=f"The worker ({job.worker}) was lost in each of {job.attempts} attempts. "
                 "Look for a crash or a memory limit in its log, then retry the job.",
-                tracking=Job.Tracking.PENDING,
+                tracking=Job.Tracking.PENDING if job.specific().TRACKED else Job.Tracking.NONE,
                 sent_at=None,
                 **Job.ending(),
             )
@@ -53,7 +53,7 @@ def jobs_resend() -> int:
     means that some are gone: as many are sent again, those sent longest ago first. One that was
     there after all is harmless, since only the first to arrive gets the lease.
     """
-    stale = Job.objects.filter(status=Job.Status.QUEUED).exclude(
+    stale = Job.objects.due().exclude(
         sent_at__gt=Now() - timedelta(seconds=settings.JOB_RESEND_SECONDS)
     )
     names = sorted(set(stale.values_list("queue", flat=True).order_by()))
@@ -62,7 +62,7 @@ def jobs_resend() -> int:
     depths = queues.depths(names)
     resent = 0
     for name in names:
-        queued = Job.objects.filter(status=Job.Status.QUEUED, queue=name).count()
+        queued = Job.objects.due().filter(queue=name).count()
         missing = max(0, queued - depths[name])
         oldest = stale.filter(queue=name).order_by(F("sent_at").asc(nulls_first=True))
         for job in oldest[:missing]:

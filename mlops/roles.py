@@ -13,6 +13,20 @@ WEBHOOKS = [
     "mlops.view_webhookdelivery",
 ]
 
+# To try models, and to run batches with them; one's own, unless one sees everything.
+MODELS = [
+    "llm.add_generationjob",
+    "llm.view_generationjob",
+    "llm.change_generationjob",
+    "llm.view_llmbatch",
+    "llm.add_llmbatch",
+    "llm.change_llmbatch",
+    "llm.view_storedfile",
+    "llm.add_storedfile",
+    "llm.delete_storedfile",
+    "llm.view_usage",
+]
+
 ROLES: dict[str, list[str]] = {
     # Runs the platform: everything but the rights of other users.
     "operator": [
@@ -25,6 +39,8 @@ ROLES: dict[str, list[str]] = {
         "mlops.view_queuepulse",
         *WEBHOOKS,
         "ocr.*",
+        "llm.*",
+        "finetune.*",
     ],
     # Uploads and reads documents in the console, and corrects what was read in anybody's.
     "annotator": [
@@ -43,11 +59,28 @@ ROLES: dict[str, list[str]] = {
         "ocr.review_any",
         "ocr.view_correction",
         "ocr.view_pagescore",
+        *MODELS,
+        "llm.view_search",
+        "llm.add_textfix",
+        "llm.view_textfix",
+        "llm.change_textfix",
+        "llm.add_extractionjob",
+        "llm.view_extractionjob",
+        "llm.change_extractionjob",
+        "llm.view_extractionbatch",
+        "llm.change_extractionbatch",
+        "llm.view_extractiontemplate",
+        "finetune.view_dataset",
+        "finetune.view_datasetversion",
+        "finetune.view_datasetimport",
     ],
     # A program with an API key: its own documents and jobs, by the API alone.
     "client": [],
     # Everything, users and keys included.
-    "admin": ["mlops.*", "ocr.*", "auth.view_group", "django_celery_results.view_taskresult"],
+    "admin": [
+        *("mlops.*", "ocr.*", "llm.*", "finetune.*"),
+        *("auth.view_group", "django_celery_results.view_taskresult"),
+    ],
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import structlog
 from django.db import transaction
 from django.db.models import F
@@ -16,9 +18,21 @@ log = structlog.get_logger(__name__)
 
 
 def job_enqueue(*, job: Job) -> None:
-    """Sends the job's message once the row is there for a worker to find."""
+    """Sends the job's message once the row is there for a worker to find.
+
+    One that waits for another is sent at the end of that, which may have come already.
+    """
+    if job.after_id is not None:
+        transaction.on_commit(lambda: _follow(job.after_id))
+        return
     marked = job.sent_at is not None
     transaction.on_commit(lambda: queues.send(job, marked=marked))
+
+
+def _follow(pk: uuid.UUID) -> None:
+    job = Job.objects.filter(pk=pk).first()
+    if job is not None and job.finished:
+        endings.followers_settle(job)
 
 
 def job_cancel(*, job: Job) -> None:

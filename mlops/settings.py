@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.humanize",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
@@ -61,6 +62,8 @@ INSTALLED_APPS = [
     "rest_framework",
     "mlops",
     "ocr",
+    "llm",
+    "finetune",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -155,6 +158,13 @@ if S3_BUCKET:
         },
     }
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MB", 100) * 1024 * 1024
+# Of OpenAI's Files API: data for training and batches.
+FILE_MAX_BYTES = env.int("FILE_MAX_MB", 512) * 1024 * 1024
+# Addresses whose bodies may be larger than other uploads: bytes, and what raises them.
+UPLOAD_LIMITS = {
+    address: (FILE_MAX_BYTES, "FILE_MAX_MB")
+    for address in ("/v1/files", "/api/v1/finetune/datasets", "/admin/finetune/dataset/add")
+}
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
@@ -168,7 +178,10 @@ register_transport()
 # Longer than any task that is acknowledged late; one name, because Redis reads it in three places.
 VISIBILITY_TIMEOUT = env.int("VISIBILITY_TIMEOUT", 3600)
 CELERY_BROKER_TRANSPORT_OPTIONS = transport_options(
-    CELERY_BROKER_URL, folder=DATA_DIR / "broker", visibility_timeout=VISIBILITY_TIMEOUT
+    CELERY_BROKER_URL,
+    folder=DATA_DIR / "broker",
+    visibility_timeout=VISIBILITY_TIMEOUT,
+    poll_seconds=env.float("BROKER_POLL_SECONDS", 0.2),
 )
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
@@ -204,6 +217,14 @@ JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", 3)
 # A queued row is sent again when its message is missing for this long.
 JOB_RESEND_SECONDS = env.float("JOB_RESEND_SECONDS", 10)
 MAINTENANCE_SECONDS = env.float("MAINTENANCE_SECONDS", 5)
+# What the apps add to each round of maintenance: functions without arguments.
+MAINTENANCE_STEPS = [
+    "llm.upkeep.requests_expire",
+    "llm.batch.upkeep.round_once",
+    "llm.retrieval.wishes.index_when_due",
+]
+# The same for workers alone: functions of the queues that the worker consumes.
+WORKER_STEPS = ["llm.upkeep.models_keep"]
 QUEUE_SEEN_SECONDS = env.float("QUEUE_SEEN_SECONDS", 60)
 READY_QUEUES = env.list("READY_QUEUES", default=["ocr"])
 
@@ -218,6 +239,22 @@ ENGINES = {
         },
     }
     | env.json("OCR_ENGINES", {}),
+    "llm": {
+        "transformers": {"BACKEND": "llm.engines.transformers.TransformersEngine"},
+        "openai": {"BACKEND": "llm.engines.openai.OpenAIEngine"},
+    }
+    | env.json("LLM_ENGINES", {}),
+    # Where the vectors of passages are: a folder of the one worker of queue llm, or a server.
+    "vectors": {
+        "qdrant": {
+            "BACKEND": "llm.retrieval.vectors.QdrantStore",
+            "OPTIONS": {
+                "url": env.str("QDRANT_URL", ""),
+                "api_key": env.str("QDRANT_API_KEY", ""),
+                "path": str(DATA_DIR / "qdrant"),
+            },
+        },
+    },
 }
 OCR_DEVICE = env.str("OCR_DEVICE", "auto")
 if OCR_DEVICE != "auto":
@@ -247,6 +284,47 @@ OCR_SYNC_WAIT_SECONDS = env.float("OCR_SYNC_WAIT_SECONDS", 30)
 OCR_SPREAD_PAGES = env.int("OCR_SPREAD_PAGES", 8)
 # The folder of the storage below which batches may take documents in by prefix.
 OCR_INBOX = env.str("OCR_INBOX", "inbox")
+
+# -- Search ---------------------------------------------------------------------------------
+
+# "auto": every document that was read; "asked": those that somebody asks to have indexed.
+LLM_INDEX = env.str("LLM_INDEX", "asked")
+# The name of a language model; "": the first whose task is embeddings.
+LLM_EMBEDDING_MODEL = env.str("LLM_EMBEDDING_MODEL", "")
+# Some models want to be told which is which ("query: ", "passage: ").
+LLM_QUERY_PREFIX = env.str("LLM_QUERY_PREFIX", "")
+LLM_PASSAGE_PREFIX = env.str("LLM_PASSAGE_PREFIX", "")
+LLM_SEARCH_WAIT_SECONDS = env.float("LLM_SEARCH_WAIT_SECONDS", 30)
+# Called with `document_id` whenever what a document says has changed, in that transaction.
+OCR_TEXT_LISTENERS = [
+    "llm.retrieval.wishes.text_changed",
+    "llm.services.text_fixes.auto_correct",
+]
+# The language model that corrects whatever is read, beside it; "": none, until somebody asks.
+LLM_AUTO_CORRECT = env.str("LLM_AUTO_CORRECT", "")
+
+# -- Extraction -----------------------------------------------------------------------------
+
+# What extracts where a request names no model; "": the rules, which need none.
+LLM_EXTRACTION_MODEL = env.str("LLM_EXTRACTION_MODEL", "")
+
+# -- Language models ------------------------------------------------------------------------
+
+# Of all models in a worker's memory: idle ones are dropped to keep within it. 0: no bound.
+LLM_MEMORY_BYTES = env.int("LLM_MEMORY_MB", 0) * 1024 * 1024
+LLM_SILENT_SECONDS = env.float("LLM_SILENT_SECONDS", 10)
+LLM_QUEUE_SECONDS = env.float("LLM_QUEUE_SECONDS", 120)
+LLM_STOP_SECONDS = env.float("LLM_STOP_SECONDS", 10)
+# Of a batch: requests in flight at once, and in all.
+LLM_BATCH_WINDOW = env.int("LLM_BATCH_WINDOW", 64)
+LLM_BATCH_MAX_LINES = env.int("LLM_BATCH_MAX_LINES", 50_000)
+# A request that failed for a reason that may pass waits so long, then four and sixteen times.
+LLM_BATCH_RETRY_SECONDS = env.float("LLM_BATCH_RETRY_SECONDS", 2)
+LLM_KEEP = timedelta(hours=env.float("LLM_KEEP_HOURS", 168))
+# Of each API key, unless it has its own; 0: no limit.
+LLM_REQUESTS_PER_MINUTE = env.int("LLM_REQUESTS_PER_MINUTE", 0)
+LLM_TOKENS_PER_MINUTE = env.int("LLM_TOKENS_PER_MINUTE", 0)
+LLM_TOKENS_PER_DAY = env.int("LLM_TOKENS_PER_DAY", 0)
 
 # -- Webhooks -------------------------------------------------------------------------------
 
@@ -292,7 +370,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {"JobStatusEnum": "mlops.models.Job.Status"},
+    "ENUM_NAME_OVERRIDES": {
+        "JobStatusEnum": "mlops.models.Job.Status",
+        "ModelInstanceStateEnum": "llm.models.ModelInstance.State",
+    },
     "SCHEMA_PATH_PREFIX": r"/api/v1",
 }
 

@@ -29,7 +29,7 @@ class Program:
 
 
 class Supervisor:
-    """Runs programs until SIGINT or SIGTERM, then stops them in the order they were given.
+    """Runs programs until SIGINT or SIGTERM; then stops the first one, and the others together.
 
     Celery's workers exit when a broker restarts under a running task, so a worker without a
     supervisor is down after one bad minute.
@@ -53,9 +53,15 @@ class Supervisor:
             thread.start()
         while not self._stopping.wait(1):
             pass
-        for program in self._programs:
+        # First what takes requests in; each of the others may need seconds to end its work.
+        for program in self._programs[:1]:
             self._stop(program)
-        for thread in threads:
+        stops = [
+            threading.Thread(target=self._stop, args=(program,)) for program in self._programs[1:]
+        ]
+        for thread in stops:
+            thread.start()
+        for thread in [*stops, *threads]:
             thread.join()
 
     def _keep(self, program: Program, index: int) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -59,6 +62,7 @@ class MlflowTracker:
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
         from mlflow import MlflowClient
 
+        self._uri = uri
         self._client = MlflowClient(tracking_uri=uri)
         self._ui_url = ui_url.rstrip("/")
         self._local_artifacts = None if uri.startswith("http") else artifacts
@@ -108,6 +112,45 @@ class MlflowTracker:
             self._experiments.clear()
             raise TrackingUnavailable(f"{type(error).__name__}: {error}") from error
         return RunRef(run_id, f"{self._ui_url}/#/experiments/{experiment}/runs/{run_id}")
+
+    def download(self, uri: str, folder: Path) -> Path:
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        name, _, alias = uri.removeprefix("models:/").partition("@")
+        try:
+            if alias:
+                version = self._client.get_model_version_by_alias(name, alias).version
+            else:
+                name, _, version = name.rpartition("/")
+            place = folder / f"{name}-{version}"
+            if not place.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                # Whole or not at all, even if this process is killed or another one is faster.
+                with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+                    whole = download_artifacts(
+                        artifact_uri=f"models:/{name}/{version}",
+                        dst_path=unfinished,
+                        tracking_uri=self._uri,
+                        registry_uri=self._uri,
+                    )
+                    with contextlib.suppress(FileExistsError, NotADirectoryError):
+                        Path(whole).rename(place)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise TrackingUnavailable(f"{type(error).__name__}: {error}") from error
+        return place
+
+
+def download(uri: str, folder: Path) -> Path:
+    """The files of a registered model (`models:/name@alias`, `models:/name/3`), below `folder`.
+
+    Each version is fetched once. Raises TrackingUnavailable.
+    """
+    found = tracker()
+    if not isinstance(found, MlflowTracker):
+        raise TrackingUnavailable("tracking is turned off (MLFLOW_TRACKING_URI)")
+    return found.download(uri, folder)
 
 
 @cache

@@ -32,10 +32,13 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        limit = settings.MAX_UPLOAD_BYTES + MARGIN
+        most, setting = settings.UPLOAD_LIMITS.get(
+            scope["path"].rstrip("/"), (settings.MAX_UPLOAD_BYTES, "MAX_UPLOAD_MB")
+        )
+        limit = most + MARGIN
         stated = dict(scope["headers"]).get(b"content-length", b"")
         if stated.isdigit() and int(stated) > limit:
-            await self._refuse(send)
+            await self._refuse(send, most, setting)
             return
         received, refused = 0, False
 
@@ -51,14 +54,14 @@ class BodyLimit:
 
         await self.application(scope, counted_receive, send)
         if refused:
-            await self._refuse(send)
+            await self._refuse(send, most, setting)
 
-    async def _refuse(self, send: Send) -> None:
-        megabytes = settings.MAX_UPLOAD_BYTES // 1024**2
+    async def _refuse(self, send: Send, most: int, setting: str) -> None:
+        megabytes = most // 1024**2
         body = json.dumps(
             error_body(
                 message=f"The upload is larger than {megabytes} MB. Split the file, or ask the "
-                "operator to raise MAX_UPLOAD_MB.",
+                f"operator to raise {setting}.",
                 code="file_too_large",
                 status=413,
             )

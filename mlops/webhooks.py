@@ -67,6 +67,12 @@ def message_id(delivery: WebhookDelivery) -> str:
     return f"msg_{delivery.pk.hex}"
 
 
+def _wanted(hook: Webhook, kind: str) -> bool:
+    """Without kinds all are meant, but for those of which there are thousands an hour."""
+    quiet = {child.KIND for child in Job.__subclasses__() if not child.TRACKED}
+    return kind in (hook.kinds or {kind} - quiet)
+
+
 def deliveries_create(job: Job) -> int:
     """A message for each address that wants to know of the job's end; returns how many."""
     event = f"job.{job.status}"
@@ -75,7 +81,7 @@ def deliveries_create(job: Job) -> int:
         hooks = [
             hook
             for hook in Webhook.objects.filter(owner=job.owner_id, enabled=True)
-            if event in (hook.events or EVENTS) and job.kind in (hook.kinds or [job.kind])
+            if event in (hook.events or EVENTS) and _wanted(hook, job.kind)
         ]
     targets: list[tuple[Webhook | None, str]] = [(hook, hook.url) for hook in hooks]
     if job.webhook_url:

@@ -18,7 +18,7 @@ from mlops.engines import EngineCache
 from mlops.exceptions import JobCancelled, JobFailed, LeaseLost
 from mlops.jobs import JobContext, WorkerStopping
 from mlops.models import Job
-from ocr import reuse
+from ocr import listeners, reuse
 from ocr.models import Document, OcrJob, PageResult
 from ocr.page_range import parse_page_range
 from ocr.pages import BadDocument, Limits, PageSource, open_pages
@@ -242,6 +242,7 @@ def summarise(job: OcrJob) -> None:
     )
     # People may have accepted a text for some of these pages already.
     document_scores_update(document_id=job.document_id)
+    listeners.text_changed(job.document_id)
     if failed:
         numbers = ", ".join(str(number) for number, _error in failed[:20])
         raise JobFailed(

@@ -106,4 +106,4 @@ class SharedPages:
 
 def others_wait(job: OcrJob) -> bool:
     """Whether a helper is wanted elsewhere: some job of the same queue has no worker yet."""
-    return Job.objects.filter(queue=job.queue, status=Job.Status.QUEUED).exists()
+    return Job.objects.due().filter(queue=job.queue).exists()

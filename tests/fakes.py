@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mlops.exceptions import EngineUnavailable
 from ocr.engines.base import Line, Reading
 from ocr.languages import AUTO
+from tests.fake_language import FakeLanguageEngine
+
+__all__ = ["FakeLanguageEngine"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -109,6 +109,11 @@ class Stack:
         options = ["-Q", "default,ocr,llm,train", "-P", "threads", "-c", "1", "-n", f"{name}@%h"]
         return self.start(name, "-m", "celery", "-A", "mlops", "worker", *options, env=env)
 
+    def llm_worker(self, name: str = "llm") -> subprocess.Popen[bytes]:
+        """A worker of language models, with many requests at once."""
+        options = ["-Q", "llm", "-P", "threads", "-c", "32", "-n", f"{name}@%h"]
+        return self.start(name, "-m", "celery", "-A", "mlops", "worker", *options)
+
     def supervised_worker(self) -> subprocess.Popen[bytes]:
         """A worker that is started again when it dies."""
         return self.start("supervised", "manage.py", "run", "--no-web")

@@ -16,7 +16,9 @@ from tests.environment import ROOT
 HEAVY = {
     "accelerate",
     "cv2",
+    "datasets",
     "easyocr",
+    "llguidance",
     "mlflow",
     "numpy",
     "onnxruntime",
@@ -25,6 +27,8 @@ HEAVY = {
     "paddleocr",
     "paddlex",
     "peft",
+    "pyarrow",
+    "qdrant_client",
     "rapidocr",
     "scipy",
     "sklearn",
@@ -85,7 +89,7 @@ def test_a_batch_child_needs_no_django() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.parametrize("app", ["mlops", "ocr"])
+@pytest.mark.parametrize("app", ["mlops", "ocr", "llm", "finetune"])
 def test_every_command_has_a_test(app: str) -> None:
     """A command that no test calls is a command that breaks unnoticed."""
     folder = ROOT / app / "management" / "commands"
@@ -95,6 +99,6 @@ def test_every_command_has_a_test(app: str) -> None:
 
 
 def test_no_module_of_odds_and_ends() -> None:
-    files = [path for app in ("mlops", "ocr") for path in (ROOT / app).rglob("*.py")]
+    files = [path for app in ("mlops", "ocr", "llm", "finetune") for path in (ROOT / app).rglob("*.py")]
     assert files
     assert not [path for path in files if path.stem in ("utils", "helpers", "common", "misc")]

@@ -53,6 +53,7 @@ def chat_generation(
         id=request_id,
         messages=[_message(message, number) for number, message in enumerate(body.messages)],
         tools=tools,
+        tool_choice=_choice(body) if tools else None,
         template_options=body.chat_template_kwargs or {},
         adapter=adapter,
         sampling=_sampling(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from llm import json_schema
 from mlops.exceptions import ApplicationError
 
 Tokens = list[Annotated[int, Field(ge=0)]]
@@ -268,7 +269,8 @@ class ChatRequest(Generation):
         names = [tool.function.name for tool in self.tools or []]
         for number, tool in enumerate(self.tools or []):
             if tool.function.parameters is not None:
-                check_schema(tool.function.parameters, f"tools[{number}].function.parameters")
+                place = f"tools[{number}].function.parameters"
+                check_schema(tool.function.parameters, place, kept=False)
         if self.tool_choice not in (None, "none", "auto") and not names:
             raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
         if isinstance(self.tool_choice, NamedTool):
@@ -326,18 +328,6 @@ class EmbeddingRequest(Body):
         return list(self.input)  # type: ignore[arg-type]
 
 
-def check_schema(schema: Mapping[str, Any], param: str) -> None:
-    """Raises InvalidRequest for what is no JSON Schema."""
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
-
-    try:
-        validator_for(schema).check_schema(schema)
-    except SchemaError as error:
-        place = ".".join(str(part) for part in error.absolute_path)
-        raise InvalidRequest(
-            f"'{param}' is no valid JSON Schema: {error.message}"
-            + (f" (at {place})." if place else "."),
-            param=param,
-            code="invalid_json_schema",
-        ) from error
+def check_schema(schema: Mapping[str, Any], param: str, *, kept: bool = True) -> None:
+    """Raises ApplicationError for what is no JSON Schema, or (`kept`) can't be followed."""
+    json_schema.check_schema(schema, param=param, kept=kept)

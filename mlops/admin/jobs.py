@@ -25,13 +25,22 @@ class JobAdmin(JobAdminBase):
     list_filter = ("status", "kind", "queue", "created_at", "owner")
     search_fields = ("id", "worker", "error", "owner__username")
 
+    def cancel(self, job: Job) -> None:
+        """As its own kind does it, which may have something to finish."""
+        own = self._own(job)
+        super().cancel(job) if own is None else own.cancel(job)
+
     def retry(self, job: Job) -> None:
         """As its own kind does it, which may have to clear up first."""
+        own = self._own(job)
+        super().retry(job) if own is None else own.retry(job)
+
+    def _own(self, job: Job) -> JobAdminBase | None:
+        """The page of the job's kind, if it has one."""
         model = type(job.specific())
         if model is Job or not self.admin_site.is_registered(model):
-            super().retry(job)
-        else:
-            self.admin_site.get_model_admin(model).retry(job)
+            return None
+        return self.admin_site.get_model_admin(model)
 
     def get_fieldsets(self, request: HttpRequest, obj: Job | None = None) -> list[Any]:
         return [

@@ -23,6 +23,14 @@ from mlops.models import ApiKey, User
 EXPIRIES = [("", "never"), ("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year")]
 
 
+# Of language models.
+LIMITS_HELP = (
+    "Empty: as the installation's settings have it (LLM_REQUESTS_PER_MINUTE and so on). 0: none. "
+    "What goes beyond is answered 429, with the time to wait."
+)
+LIMITS = ("requests_per_minute", "tokens_per_minute", "tokens_per_day")
+
+
 class ApiKeyForm(forms.ModelForm):
     expires = forms.ChoiceField(
         choices=EXPIRIES, required=False, widget=UnfoldAdminSelectWidget, label="Expires"
@@ -30,7 +38,7 @@ class ApiKeyForm(forms.ModelForm):
 
     class Meta:
         model = ApiKey
-        fields = ("user", "name")
+        fields = ("user", "name", *LIMITS)
 
 
 @admin.register(ApiKey)
@@ -46,9 +54,6 @@ class ApiKeyAdmin(ModelAdmin):
         keys = super().get_queryset(request)
         return keys if request.user.sees_all else keys.filter(user=request.user)
 
-    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        return False
-
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         """A revoked key stays as a record."""
         return False
@@ -57,13 +62,17 @@ class ApiKeyAdmin(ModelAdmin):
         return request.user.has_perm("mlops.change_apikey")
 
     def get_fieldsets(self, request: HttpRequest, obj: ApiKey | None = None) -> list[Any]:
+        limits = ("Limits of language models", {"fields": LIMITS, "description": LIMITS_HELP})
         if obj is None:
-            return [(None, {"fields": ("user", "name", "expires")})]
+            return [(None, {"fields": ("user", "name", "expires")}), limits]
         names = ("prefix", "name", "user", "state", "created_at", "last_used", "expires_at")
-        return [(None, {"fields": names})]
+        return [(None, {"fields": names}), limits]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
-        return ["prefix", "state", "created_at", "last_used", "expires_at"] if obj else []
+        """A key stays whose it is; what it may use can be changed."""
+        if obj is None:
+            return []
+        return ["prefix", "name", "user", "state", "created_at", "last_used", "expires_at"]
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "user" and not request.user.is_superuser:
@@ -78,9 +87,16 @@ class ApiKeyAdmin(ModelAdmin):
         return super().add_view(request, form_url, only_save | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: bool) -> None:
+        limits = {name: form.cleaned_data[name] for name in LIMITS}
+        if change:
+            ApiKey.objects.filter(pk=obj.pk).update(**limits)
+            return
         days = form.cleaned_data["expires"]
         made, obj.token = ApiKey.objects.create(
-            user=obj.user, name=obj.name, expiry=timedelta(days=int(days)) if days else None
+            user=obj.user,
+            name=obj.name,
+            expiry=timedelta(days=int(days)) if days else None,
+            **limits,
         )
         # What follows (the log, the answer) speaks of the row that was made.
         obj.pk, obj.token_key = made.pk, made.token_key

@@ -33,7 +33,7 @@ class JobQuerySet(models.QuerySet):
 
         One conditional update, so that of any number of workers exactly one gets the row.
         """
-        taken = Job.objects.filter(pk=pk, status=Job.Status.QUEUED).update(
+        taken = Job.objects.filter(pk=pk, status=Job.Status.QUEUED, after=None).update(
             status=Job.Status.RUNNING,
             attempts=F("attempts") + 1,
             worker=worker,
@@ -49,6 +49,10 @@ class JobQuerySet(models.QuerySet):
     def unfinished(self) -> Self:
         return self.filter(status__in=[Job.Status.QUEUED, Job.Status.RUNNING])
 
+    def due(self) -> Self:
+        """Queued jobs that wait for nothing but a worker."""
+        return self.filter(status=Job.Status.QUEUED, after=None)
+
     def waiting(self) -> Self:
         """Jobs that have done their own part and wait for their children: nobody holds them."""
         return self.filter(status=Job.Status.RUNNING, lease_until=None)
@@ -61,6 +65,7 @@ class Job(models.Model):
     running -> succeeded | failed | cancelled (by the worker that holds the lease)
     running -> queued (lease ran out, attempts left) | failed (none left) | cancelled (was asked)
     running -> running without a lease (waits for its children), which ends with the last of them
+    queued after another job -> queued (that one succeeded) | failed (it failed or was cancelled)
     failed, cancelled -> queued (retry), or -> running without a lease (a child is retried)
 
     A lease is the pair (row, attempt): every write of a worker names the attempt it holds, so one
@@ -83,6 +88,8 @@ class Job(models.Model):
     # Set by each child: the Celery task's name, and the queue it goes to.
     KIND = ""
     QUEUE = "default"
+    # Whether its end is logged as a run.
+    TRACKED = True
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=100, editable=False)
@@ -94,6 +101,16 @@ class Job(models.Model):
     )
     parent = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children"
+    )
+    after = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="followers",
+        db_index=False,
+        editable=False,
+        help_text="the job whose success this one waits for; empty once it has come",
     )
     progress_done = models.PositiveIntegerField(default=0)
     progress_total = models.PositiveIntegerField(default=0)
@@ -110,7 +127,7 @@ class Job(models.Model):
     traceback = models.TextField(blank=True)
 
     webhook_url = models.URLField(max_length=500, blank=True, help_text="told of the end")
-    # Ended, and who must be told of it (parent, webhooks) has not been told yet.
+    # Ended, and who must be told of it (parent, followers, webhooks) has not been told yet.
     unannounced = models.BooleanField(default=False, editable=False, db_default=False)
 
     request_id = models.CharField(max_length=100, blank=True)
@@ -135,10 +152,12 @@ class Job(models.Model):
             models.Index(fields=["queue", "status", "sent_at"], name="job_queue"),
             models.Index(fields=["status", "lease_until"], name="job_lease"),
             models.Index(fields=["owner", "-created_at"], name="job_owner"),
+            models.Index(fields=["kind", "created_at"], name="job_kind"),
             models.Index(fields=["tracking", "tracking_after"], name="job_tracking"),
             models.Index(
                 fields=["finished_at"], condition=Q(unannounced=True), name="job_unannounced"
             ),
+            models.Index(fields=["after"], condition=Q(after__isnull=False), name="job_after"),
         ]
 
     def __str__(self) -> str:
@@ -179,7 +198,8 @@ class Job(models.Model):
     def ending() -> dict[str, object]:
         """What every update that ends a job writes, beside the status."""
         listens = Exists(Webhook.objects.filter(owner=OuterRef("owner"), enabled=True))
-        told = Q(parent__isnull=False) | ~Q(webhook_url="") | Q(listens)
+        follows = Exists(Job.objects.filter(after=OuterRef("pk")))
+        told = Q(parent__isnull=False) | ~Q(webhook_url="") | Q(listens) | Q(follows)
         return {
             "finished_at": Now(),
             "lease_until": None,

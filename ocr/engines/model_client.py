@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from ocr.engines.model_servers import Server, Servers
+from mlops.model_servers import Server, Servers
 
 # A page of 2,000 lines with a box for each word has about 1 MB.
 _LARGEST_ANSWER = 64 * 1024 * 1024

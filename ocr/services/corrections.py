@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from mlops.exceptions import ApplicationError, NotAllowed
 from mlops.models import User
-from ocr import review_lines
+from ocr import listeners, review_lines
 from ocr.models import Correction, PageReview
 from ocr.review_blocks import blocks_after, review_text
 from ocr.review_lines import LineDict, Points
@@ -283,4 +283,5 @@ def _write(
     correction.review, correction.user = review, user
     correction.version, correction.undoes = review.version, undoes
     correction.save(force_insert=True)
+    listeners.text_changed(review.result.page.document_id)
     return correction

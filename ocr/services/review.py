@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from mlops.exceptions import NotAllowed
 from mlops.models import User
+from ocr import listeners
 from ocr.models import PageResult, PageReview
 from ocr.quality_rows import page_scores_update
 from ocr.review_lines import numbered
@@ -120,7 +121,9 @@ def review_locked(review: PageReview) -> PageReview:
 
     SQLite ignores the lock of a row, but there each transaction begins with the write lock.
     """
-    rows = PageReview.objects.select_for_update(of=("self",)).select_related("result", "reviewer")
+    rows = PageReview.objects.select_for_update(of=("self",)).select_related(
+        "result__page", "reviewer"
+    )
     return rows.get(pk=review.pk)
 
 
@@ -153,4 +156,5 @@ def _decide(review: PageReview, user: User, status: str) -> PageReview:
     review.save()
     # Whether, and by which text, the page's readings are measured.
     page_scores_update(page_id=review.result.page_id)
+    listeners.text_changed(review.result.page.document_id)
     return review

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import threading
 import time
-from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.applications import Starlette
@@ -15,33 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from mlops.api import error_body
 from mlops.exceptions import ApplicationError, EngineUnavailable
+from mlops.serving.access import Endpoint, guarded
+from mlops.serving.answers import Nothing, fault, figures, health, refusal, until_gone
 from mlops.uploads import BodyLimit
-from ocr.serving import metrics
 from ocr.serving.answers import answer, question
-from ocr.serving.desk import Busy, Desk
+from ocr.serving.desk import Desk
 
 log = structlog.get_logger(__name__)
 
 # An upload slower than this gives its place to another.
 BODY_SECONDS = 60.0
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class _Nothing(Response):
-    """For a client that has gone: nothing is sent."""
-
-    status_code = 499
-
-    def __init__(self) -> None:
-        """Renders nothing."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends nothing."""
 
 
 def make_app(desk: Desk, *, token: str) -> ASGIApp:
@@ -51,9 +35,9 @@ def make_app(desk: Desk, *, token: str) -> ASGIApp:
     """
     app = Starlette(
         routes=[
-            Route("/health", _health),
-            Route("/metrics", _guarded(_metrics, token)),
-            Route("/predict", _counted(_guarded(_predict, token)), methods=["POST"]),
+            Route("/health", health),
+            Route("/metrics", guarded(figures, token)),
+            Route("/predict", _counted(guarded(_predict, token)), methods=["POST"]),
         ],
         exception_handlers={
             HTTPException: _refused,
@@ -63,17 +47,6 @@ def make_app(desk: Desk, *, token: str) -> ASGIApp:
     )
     app.state.desk = desk
     return BodyLimit(app)
-
-
-async def _health(request: Request) -> Response:
-    """200 once pages can be read; 503 while the model is being loaded."""
-    loaded = request.app.state.desk.loaded
-    body = {"status": "ok" if loaded else "loading", "model_loaded": loaded}
-    return JSONResponse(body, status_code=200 if loaded else 503)
-
-
-async def _metrics(request: Request) -> Response:
-    return Response(request.app.state.desk.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
 
 async def _predict(request: Request) -> Response:
@@ -121,26 +94,8 @@ def _image(form: FormData) -> UploadFile:
 
 
 async def _watch(request: Request, abandoned: threading.Event) -> None:
-    """After the body, the only message is that the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    await until_gone(request)
     abandoned.set()
-
-
-def _guarded(endpoint: Endpoint, token: str) -> Endpoint:
-    wanted = f"Bearer {token}".encode()
-
-    async def guarded(request: Request) -> Response:
-        given = request.headers.get("authorization", "").encode("latin-1")
-        if token and not hmac.compare_digest(given, wanted):
-            raise ApplicationError(
-                "Send the server's token (MODEL_SERVER_TOKEN) as a bearer token.",
-                code="not_authenticated",
-                status=401,
-            )
-        return await endpoint(request)
-
-    return guarded
 
 
 def _counted(endpoint: Endpoint) -> Endpoint:
@@ -150,41 +105,21 @@ def _counted(endpoint: Endpoint) -> Endpoint:
         try:
             response = await endpoint(request)
         except ClientDisconnect:
-            response = _Nothing()
+            response = Nothing()
         except (ApplicationError, EngineUnavailable, HTTPException) as error:
-            response = _refusal(error)
+            response = refusal(error, status="failed")
         request.app.state.desk.metrics.requests.labels(status=response.status_code).inc()
         return response
 
     return counted
 
 
-def _refusal(error: ApplicationError | EngineUnavailable | HTTPException) -> Response:
-    """The platform's form of an error, with `status` for those who look at nothing else."""
-    headers, param = {}, None
-    match error:
-        case HTTPException():
-            status, code, message = error.status_code, "invalid", error.detail
-        case EngineUnavailable():
-            status, code, message = 500, error.code, error.message
-        case ApplicationError():
-            status, code, message, param = error.status, error.code, error.message, error.param
-    if isinstance(error, Busy):
-        headers["Retry-After"] = str(error.retry_after)
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    body = error_body(message=message, code=code, status=status, param=param)
-    return JSONResponse({"status": "failed", **body}, status_code=status, headers=headers)
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     """What is raised outside of /predict: no such address or method, no token."""
     assert isinstance(error, ApplicationError | HTTPException)
-    return _refusal(error)
+    return refusal(error, status="failed")
 
 
 async def _fault(request: Request, _: Exception) -> Response:
-    """The traceback is logged by whoever runs the application."""
     request.app.state.desk.metrics.requests.labels(status=500).inc()
-    message = "The server met an error of its own; its log says which."
-    return _refusal(ApplicationError(message, code="server_error", status=500))
+    return refusal(fault(), status="failed")

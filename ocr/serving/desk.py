@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mlops.engines import EngineSpec
 from mlops.exceptions import ApplicationError, EngineUnavailable
+from mlops.serving.places import Places
 from ocr.languages import AUTO
 from ocr.pages import Limits, PageImage, PageSource, open_pages
 from ocr.reader import PageOutcome, read_page
@@ -27,14 +26,6 @@ from ocr.serving.lanes import Abandoned, LaneEngines, LaneOptions, Traffic
 from ocr.serving.metrics import Metrics
 
 log = structlog.get_logger(__name__)
-
-
-class Busy(ApplicationError):
-    """Nothing is wrong with the request; `retry_after` seconds later there may be room."""
-
-    def __init__(self, message: str, *, code: str, retry_after: int) -> None:
-        super().__init__(message, code=code, status=503)
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +44,7 @@ class Desk:
     def __init__(self, specs: dict[str, EngineSpec], options: DeskOptions) -> None:
         self.options = options
         self.metrics = Metrics()
-        self.metrics.limit.set(options.queue)
-        self.loaded = False
-        self.held = 0
-        # Requests that were dropped because the server had to end.
-        self.cut_off = 0
+        self._places = Places(options.queue, self.metrics)
         self._traffic = Traffic()
         self.engines = LaneEngines(
             specs,
@@ -88,30 +75,19 @@ class Desk:
             }
         )
         self.metrics.loaded.set(1)
-        self.loaded = True
+        self._places.open = True
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    @property
+    def loaded(self) -> bool:
+        return self._places.open
+
+    @property
+    def cut_off(self) -> int:
+        return self._places.cut_off
+
+    def place(self) -> AbstractContextManager[None]:
         """A place for one request. Raises Busy."""
-        if not self.loaded:
-            raise Busy("The model is being loaded.", code="loading", retry_after=1)
-        if self.held >= self.options.queue:
-            wait = self.held * self._page_seconds / self.options.lanes.count
-            raise Busy(
-                f"{self.held} requests are being worked at, and no more are held.",
-                code="queue_full",
-                retry_after=min(max(math.ceil(wait), 1), 30),
-            )
-        self.held += 1
-        self.metrics.in_flight.set(self.held)
-        try:
-            yield
-        except asyncio.CancelledError:
-            self.cut_off += 1
-            raise
-        finally:
-            self.held -= 1
-            self.metrics.in_flight.set(self.held)
+        return self._places.take(self._page_seconds / self.options.lanes.count)
 
     async def read(
         self, file: BinaryIO, question: Question, abandoned: threading.Event
@@ -142,6 +118,9 @@ class Desk:
             if isinstance(outcome, BaseException):
                 raise outcome
         return outcomes
+
+    def expire(self) -> None:
+        """A page under way can't be ended: its request is cut off."""
 
     def close(self) -> None:
         """What no thread has begun is left undone."""

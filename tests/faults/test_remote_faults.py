@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ import pytest
 from mlops.exceptions import JobFailed
 from ocr.engines.model_client import ModelServerClient
 from ocr.engines.remote import RemoteOcrEngine
+from tests.misbehaving import Handler, Misbehaving
 from tests.model_server import TOKEN, ModelServerProcess
 from tests.services import free_port, wait_for
 
@@ -26,58 +24,6 @@ pytestmark = pytest.mark.faults
 
 BOX = {"text": "hello", "confidence": 0.9, "polygon": [[1, 1], [9, 1], [9, 5], [1, 5]]}
 GOOD = {"status": "succeeded", "full_text": "hello", "text_boxes": [BOX], "pages": []}
-
-Behaviour = Callable[["Handler"], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One request to a server that behaves as its test says."""
-
-    protocol_version = "HTTP/1.1"
-    server: Misbehaving
-
-    def do_GET(self) -> None:
-        self.answer(200 if self.server.well else 503, {"model_loaded": self.server.well})
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests += 1
-        self.server.behave(self)
-
-    def answer(self, status: int, body: Any, **headers: str) -> None:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def drop(self) -> None:
-        """The connection breaks, as it does when a process dies."""
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing is logged."""
-
-
-class Misbehaving(ThreadingHTTPServer):
-    """A model server in a thread; `well` is what its /health says."""
-
-    daemon_threads = True
-
-    def __init__(self, behave: Behaviour, *, well: bool = True, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
-        self.behave, self.well, self.requests = behave, well, 0
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def __enter__(self) -> Self:
-        return self
 
 
 def good(handler: Handler) -> None:

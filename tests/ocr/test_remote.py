@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from mlops.exceptions import EngineUnavailable, JobFailed
+from mlops.model_servers import Servers
 from ocr.engines.model_client import ModelServerClient
-from ocr.engines.model_servers import Servers
 from ocr.engines.remote import RemoteOcrEngine, encode
 from ocr.languages import LANGUAGES
 from tests.environment import ROOT

@@ -14,18 +14,30 @@ from django.core.management import BaseCommand, CommandError
 from mlops.bootstrap import ensure_schema, first_user
 from mlops.supervisor import Program, Supervisor
 
+LLM_QUEUE = "llm"
+# Its threads hold no connection while they wait for a model, so that it may be below their number.
+LLM_POOL_SIZE = os.environ.get("DATABASE_POOL_SIZE", "16")
+# Somebody waits for the first word. A look at the file broker takes a tenth of a millisecond.
+LLM_POLL_SECONDS = os.environ.get("BROKER_POLL_SECONDS", "0.02")
+
 
 class Command(BaseCommand):
-    help = "Runs the web process and a worker, restarts what dies, and stops both on Ctrl-C."
+    help = "Runs the web process and workers, restarts what dies, and stops all on Ctrl-C."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8010)
         parser.add_argument("--threads", type=int, default=1, help="jobs at once in the worker")
         parser.add_argument(
-            "--queues", default=",".join(settings.QUEUES), help="queues the worker consumes"
+            "--queues", default=",".join(settings.QUEUES), help="queues the workers consume"
         )
-        parser.add_argument("--no-web", action="store_true", help="the worker alone")
+        parser.add_argument(
+            "--llm-threads",
+            type=int,
+            default=32,
+            help="requests to language models at once, in a worker of their own",
+        )
+        parser.add_argument("--no-web", action="store_true", help="the workers alone")
         parser.add_argument("--no-worker", action="store_true", help="the web process alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -56,17 +68,20 @@ class Command(BaseCommand):
                 )
             )
         if not options["no_worker"]:
-            worker = [sys.executable, "-m", "celery", "-q", "-A", "mlops", "worker"]
-            worker += ["-Q", options["queues"], "-P", "threads", "-c", str(options["threads"])]
-            # A name of its own: several workers of one machine must not answer for each other.
-            worker += ["-n", f"worker-{os.getpid()}@%h", "--without-mingle", "--without-gossip"]
+            queues = options["queues"].split(",")
+            # Their requests wait for one model together, and not behind a document or a training.
+            others = [name for name in queues if name != LLM_QUEUE]
             preload = os.environ.get("ENGINES_PRELOAD", f"ocr:{settings.OCR_DEFAULT_ENGINE}")
-            env = {
-                "ENGINES_PRELOAD": preload if "ocr" in options["queues"] else "",
-                # Said of workers that accept pickle, which these don't.
-                "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
-            }
-            programs.append(Program("worker", worker, env))
+            if others:
+                env = {"ENGINES_PRELOAD": preload if "ocr" in others else ""}
+                programs.append(_worker("worker", others, options["threads"], env))
+            if LLM_QUEUE in queues:
+                env = {
+                    "ENGINES_PRELOAD": "",
+                    "DATABASE_POOL_SIZE": LLM_POOL_SIZE,
+                    "BROKER_POLL_SECONDS": LLM_POLL_SECONDS,
+                }
+                programs.append(_worker("llm", [LLM_QUEUE], options["llm_threads"], env))
         return programs
 
     def _check_port(self, host: str, port: int) -> None:
@@ -79,3 +94,13 @@ class Command(BaseCommand):
                     f"Port {port} on {host} can't be used ({error.strerror}). "
                     "Stop what uses it, or choose another: --port 8011"
                 ) from error
+
+
+def _worker(name: str, queues: list[str], threads: int, env: dict[str, str]) -> Program:
+    command = [sys.executable, "-m", "celery", "-q", "-A", "mlops", "worker"]
+    command += ["-Q", ",".join(queues), "-P", "threads", "-c", str(threads)]
+    # A name of its own: several workers of one machine must not answer for each other.
+    command += ["-n", f"{name}-{os.getpid()}@%h", "--without-mingle", "--without-gossip"]
+    # Said of workers that accept pickle, which these don't.
+    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
+    return Program(name, command, env | quiet)

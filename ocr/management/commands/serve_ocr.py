@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from argparse import ArgumentParser
 from typing import Any
@@ -13,11 +12,13 @@ from django.core.management import BaseCommand, CommandError
 from mlops import engines
 from mlops.engines import EngineSpec
 from mlops.exceptions import EngineUnavailable
+from mlops.serving.arguments import access_token, add_arguments
+from mlops.serving.server import serve
 from ocr.formats import Limits
 from ocr.serving.answers import Defaults
+from ocr.serving.app import make_app
 from ocr.serving.desk import Desk, DeskOptions
 from ocr.serving.lanes import LaneOptions
-from ocr.serving.server import serve
 
 
 class Command(BaseCommand):
@@ -30,13 +31,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         cores = len(os.sched_getaffinity(0))
-        parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=8001)
-        parser.add_argument(
-            "--insecure",
-            action="store_true",
-            help="serve other machines without MODEL_SERVER_TOKEN",
-        )
+        add_arguments(parser, port=8001)
         parser.add_argument(
             "--engine",
             default=settings.OCR_DEFAULT_ENGINE,
@@ -62,36 +57,18 @@ class Command(BaseCommand):
             help="how long a call waits for pages on their way (%(default)s)",
         )
         parser.add_argument(
-            "--queue",
-            type=int,
-            default=settings.MODEL_SERVER_QUEUE,
-            help="requests held at once; more are answered 503 (%(default)s)",
-        )
-        parser.add_argument(
             "--max-pages", type=int, default=50, help="of one document (%(default)s)"
-        )
-        parser.add_argument(
-            "--stop-seconds",
-            type=float,
-            default=30,
-            help="for finishing what was taken, once told to stop (%(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        token = settings.MODEL_SERVER_TOKEN
-        if not (token or options["insecure"] or _is_loopback(options["host"])):
-            raise CommandError(
-                f"Anyone who reaches {options['host']} could use this server. Set "
-                "MODEL_SERVER_TOKEN to a secret that clients send, or say --insecure.",
-                returncode=2,
-            )
+        token = access_token(options)
         desk = Desk(self._specs(options["engine"]), self._desk_options(options))
         try:
             serve(
+                make_app(desk, token=token),
                 desk,
                 host=options["host"],
                 port=options["port"],
-                token=token,
                 stop_seconds=options["stop_seconds"],
             )
         except EngineUnavailable as error:
@@ -133,10 +110,3 @@ class Command(BaseCommand):
             ),
             queue=options["queue"],
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

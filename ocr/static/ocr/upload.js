@@ -59,15 +59,15 @@ document.addEventListener("DOMContentLoaded", () => {
     run.addEventListener("change", toggle);
     toggle();
   }
+  const button = form.querySelector("button[type=submit]");
+  const name = button.textContent;
   form.addEventListener("submit", () => {
-    const button = form.querySelector("button[type=submit]");
     button.disabled = true;
     button.textContent = "Uploading…";
   });
   // Back from the next page, the browser may show this one as it was left.
   window.addEventListener("pageshow", () => {
-    const button = form.querySelector("button[type=submit]");
     button.disabled = false;
-    button.textContent = "Upload";
+    button.textContent = name;
   });
 });

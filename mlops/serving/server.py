@@ -9,26 +9,49 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from socket import socket
+from typing import Protocol
 
 import structlog
 import uvicorn
-
-from ocr.serving.app import make_app
-from ocr.serving.desk import Desk
+from starlette.types import ASGIApp
 
 log = structlog.get_logger(__name__)
 
 # How long an idle connection is kept: longer than clients keep theirs, so that they close first.
 _KEEP_ALIVE = 75
+# For telling clients that time has run out.
+_LAST_WORDS_SECONDS = 1
+
+
+class Desk(Protocol):
+    """What stands behind the server."""
+
+    # Whether requests are taken.
+    loaded: bool
+    # Requests that were dropped because the server had to end.
+    cut_off: int
+
+    def load(self) -> None:
+        """Called in a thread, once the server listens. What it raises ends the server."""
+        ...
+
+    def expire(self) -> None:
+        """Called in the loop when time to finish is over: tell those who still wait."""
+        ...
+
+    def close(self) -> None:
+        """Called after the last answer, once the loop has ended."""
+        ...
 
 
 class ModelServer(uvicorn.Server):
     """Answers /health while it loads; ends if loading fails, with what it failed with."""
 
-    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+    def __init__(self, config: uvicorn.Config, desk: Desk, *, stop_seconds: float) -> None:
         super().__init__(config)
         self.failure: BaseException | None = None
         self._desk = desk
+        self._stop_seconds = stop_seconds
         # Not the loop's own threads, for which a loop that ends would wait.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._loading: asyncio.Future[None]
@@ -46,14 +69,20 @@ class ModelServer(uvicorn.Server):
 
         self._loading.add_done_callback(loaded)
 
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        expiry = loop.call_later(self._stop_seconds, self._desk.expire)
+        await super().shutdown(sockets)
+        expiry.cancel()
 
-def serve(desk: Desk, *, host: str, port: int, token: str, stop_seconds: float) -> None:
+
+def serve(app: ASGIApp, desk: Desk, *, host: str, port: int, stop_seconds: float) -> None:
     """Serves until SIGTERM or SIGINT; what was taken is finished within `stop_seconds`.
 
     Raises what loading the model raised. If time runs out, the process ends with status 1.
     """
     config = uvicorn.Config(
-        make_app(desk, token=token),
+        app,
         host=host,
         port=port,
         lifespan="off",
@@ -63,9 +92,9 @@ def serve(desk: Desk, *, host: str, port: int, token: str, stop_seconds: float) 
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=round(stop_seconds),
+        timeout_graceful_shutdown=round(stop_seconds) + _LAST_WORDS_SECONDS,
     )
-    server = ModelServer(config, desk)
+    server = ModelServer(config, desk, stop_seconds=stop_seconds)
     # uvicorn raises the signal again once it has stopped, for whoever had set a handler before
     # it: to stop is what was asked for, so there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -50,26 +50,38 @@ class Servers:
         Give it back.
         """
         with self._changed:
-            self._ask_again_if_all_are_aside()
-            while True:
-                now = time.monotonic()
-                self._start_probes(now)
-                well = [one for one in self._servers if not one.fault]
-                free = [one for one in well if one.busy_until <= now]
-                if free:
-                    best = min(free, key=lambda one: (one.under_way, one.taken))
-                    best.under_way += 1
-                    best.taken += 1
-                    return best
-                until = deadline
-                if not well and not any(one.probing for one in self._servers):
-                    since = max(one.aside_since for one in self._servers)
-                    until = min(until, since + self._patience)
-                if now >= until:
-                    return None
-                events = [one.busy_until for one in well]
-                events += [one.probe_at for one in self._servers if one.fault and not one.probing]
-                self._changed.wait(max(min([until, *events]) - now, 0.001))
+            server, wait = self.try_to_take(deadline, first=True)
+            while wait:
+                self._changed.wait(wait)
+                server, wait = self.try_to_take(deadline)
+            return server
+
+    def try_to_take(self, deadline: float, *, first: bool = False) -> tuple[Server | None, float]:
+        """As `take`, for those who wait in another way: a server, or seconds until the next try.
+
+        Neither: there is none. `first` says that the request has not tried before.
+        """
+        with self._changed:
+            if first:
+                self._ask_again_if_all_are_aside()
+            now = time.monotonic()
+            self._start_probes(now)
+            well = [one for one in self._servers if not one.fault]
+            free = [one for one in well if one.busy_until <= now]
+            if free:
+                best = min(free, key=lambda one: (one.under_way, one.taken))
+                best.under_way += 1
+                best.taken += 1
+                return best, 0
+            until = deadline
+            if not well and not any(one.probing for one in self._servers):
+                since = max(one.aside_since for one in self._servers)
+                until = min(until, since + self._patience)
+            if now >= until:
+                return None, 0
+            events = [one.busy_until for one in well]
+            events += [one.probe_at for one in self._servers if one.fault and not one.probing]
+            return None, max(min([until, *events]) - now, 0.001)
 
     def give_back(self, server: Server) -> None:
         with self._changed:

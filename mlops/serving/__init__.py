@@ -1,0 +1,1 @@
+"""What the model servers share: how they start, stop, count, refuse, and whom they let in."""
