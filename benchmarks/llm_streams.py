@@ -39,7 +39,14 @@ def main() -> None:
         "paced": {"BACKEND": ENGINE, "OPTIONS": {"delay": options.pace}},
         "quick": {"BACKEND": ENGINE},
     }
-    env = {"LLM_ENGINES": json.dumps(engines), "ENGINES_PRELOAD": "", "READY_QUEUES": "llm"}
+    env = {
+        "LLM_ENGINES": json.dumps(engines),
+        "ENGINES_PRELOAD": "",
+        "READY_QUEUES": "llm",
+        # As in production: the tests' own are for losing workers in seconds.
+        "JOB_LEASE_SECONDS": "30",
+        "MAINTENANCE_SECONDS": "5",
+    }
     with ExitStack() as servers:
         if options.relay == "redis":
             env["REDIS_URL"] = servers.enter_context(RedisServer()).url
@@ -58,7 +65,8 @@ def main() -> None:
 
 
 async def measure(stack: Stack, web: int, worker: int, options: argparse.Namespace) -> None:
-    limits = httpx.Limits(max_connections=options.streams + 10)
+    # The server closes idle connections, and may do so in the moment of a request.
+    limits = httpx.Limits(max_connections=options.streams + 10, keepalive_expiry=1)
     async with httpx.AsyncClient(
         base_url=str(stack.client.base_url),
         headers={"Authorization": stack.client.headers["Authorization"]},

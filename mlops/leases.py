@@ -75,15 +75,17 @@ class LeaseKeeper:
         connection.close()
 
     def _renew(self, jobs: list[Lease]) -> None:
+        # Once for all: opening a connection takes longer than renewing a lease.
+        close_old_connections()
         for job in jobs:
             try:
-                close_old_connections()
                 if not job.renew(settings.JOB_LEASE_SECONDS):
                     with self._lock:
                         if job.pk in self._held:
                             self._lost.add(job.pk)
             except DatabaseError as error:
                 log.warning("lease_not_renewed", job_id=str(job.pk), error=str(error))
+                close_old_connections()
 
 
 keeper = LeaseKeeper()

@@ -99,6 +99,8 @@ def test_every_command_has_a_test(app: str) -> None:
 
 
 def test_no_module_of_odds_and_ends() -> None:
-    files = [path for app in ("mlops", "ocr", "llm", "finetune") for path in (ROOT / app).rglob("*.py")]
+    files = [
+        path for app in ("mlops", "ocr", "llm", "finetune") for path in (ROOT / app).rglob("*.py")
+    ]
     assert files
     assert not [path for path in files if path.stem in ("utils", "helpers", "common", "misc")]

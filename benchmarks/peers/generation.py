@@ -329,5 +329,6 @@ async def _ask(
         if chunk.get("usage"):
             tokens = chunk["usage"]["completion_tokens"]
     whole.tokens += tokens
-    whole.first.append(times[0] - started)
+    # Of a few random tokens nothing may be seen: halves of characters.
+    whole.first += [times[0] - started] if times else []
     whole.gaps += [after - before for before, after in itertools.pairwise(times)]

@@ -30,7 +30,6 @@ from llm.services.generations import generation_submit
 from mlops.exceptions import ApplicationError
 from mlops.models import ApiKey
 
-
 # Shared by all requests: one thread each would be as many database connections at once.
 _threads = ThreadPoolExecutor(8, thread_name_prefix="accept")
 
@@ -130,7 +129,8 @@ async def answered(
     place = Place(uuid.uuid4(), mail.stream)
     # Before the request is sent: its first event may be quicker than this line's successors.
     box = mail.open(str(place.key))
-    accepting = asyncio.ensure_future(sync_to_async(_accept)(request, view, place, given))
+    accept = sync_to_async(_accept, thread_sensitive=False, executor=_threads)
+    accepting = asyncio.ensure_future(accept(request, view, place, given))
     try:
         accepted = await asyncio.shield(accepting)
     except asyncio.CancelledError:
@@ -143,7 +143,7 @@ async def answered(
     if not isinstance(accepted.data, Ticket):
         mail.close(box)
         return accepted
-    box.streamed = accepted.data.streamed
+    box.watch(streamed=accepted.data.streamed)
     return await respond(accepted.data, mail, box)
 
 

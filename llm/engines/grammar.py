@@ -32,8 +32,13 @@ _GROWTH = 16
 # The longest way to an end that is looked for at a grammar's beginning, in tokens.
 _LONGEST = 2048
 # What llguidance's formats leave out: how long a host's name (RFC 1035) and an address (RFC 5321)
-# may be.
+# may be; and of dates that there was no year 0, and when February has 29 days.
 _LENGTHS = {"hostname": 253, "email": 254}
+_LEAP_YEAR = r"(\d\d(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)"
+_DATES = (
+    r"^\d*[1-9]\d*-",
+    rf"^{_LEAP_YEAR}-02-29|^\d{{4}}-(02-([01]\d|2[0-8])|(0[13-9]|1[0-2])-\d\d)",
+)
 # Tokens looked at, of the likeliest ones, where the end is near; and those looked at in depth.
 _CANDIDATES, _SEARCHED = 24, 3
 
@@ -315,10 +320,12 @@ def _schema(grammar: Grammar) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InvalidSchema(f"The JSON Schema is no JSON: {error}.") from error
     check_schema(schema)
-    for _, inner in subschemas(schema):
-        longest = _LENGTHS.get(inner.get("format"))
-        if longest is not None:
-            inner["maxLength"] = min(longest, inner.get("maxLength", longest))
+    for _, inner in list(subschemas(schema)):
+        kind = inner.get("format")
+        if kind in _LENGTHS:
+            inner["maxLength"] = min(_LENGTHS[kind], inner.get("maxLength", _LENGTHS[kind]))
+        if kind in ("date", "date-time"):
+            inner["allOf"] = [*inner.get("allOf", ()), *({"pattern": one} for one in _DATES)]
     return {} if schema is True else schema
 
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import structlog
-
 from llm.engines.base import LoadedModel, ModelSource
-
-log = structlog.get_logger(__name__)
 
 
 class TransformersEngine:

@@ -11,7 +11,7 @@ from django.db import models
 class OrderedJSONField(models.JSONField):
     """Kept as text: PostgreSQL's jsonb sorts keys, and refuses characters that JSON can hold.
 
-    Nothing is looked up inside of it. Everything beyond ASCII is escaped, half a surrogate pair too.
+    Nothing is looked up inside of it. What is not ASCII is escaped, half a surrogate pair too.
     """
 
     def db_type(self, connection: Any) -> str:

@@ -53,18 +53,24 @@ class Mailbox:
 
     # One of each of hundreds of open streams.
     __slots__ = (
-        *("request", "streamed", "begun", "ended", "heard_at", "queued_at"),
-        *("_attempt", "_number", "_messages", "_waiter", "_suspect"),
+        *("request", "watched", "streamed", "begun", "ended", "heard_at", "queued_at"),
+        *("_attempt", "_number", "_messages", "_waiter", "_ended_at"),
     )
 
     def __init__(self, request: str, *, now: float) -> None:
-        self.request, self.streamed = request, False
-        self.begun = self.ended = False
+        self.request = request
+        self.watched = self.streamed = self.begun = self.ended = False
         self.heard_at = self.queued_at = now
         self._attempt = self._number = 0
         self._messages: list[Message] = []
         self._waiter: asyncio.Future[None] | None = None
-        self._suspect = False
+        # When the row was first seen to have ended.
+        self._ended_at: float | None = None
+
+    def watch(self, *, streamed: bool) -> None:
+        """From now on the request has a row, which is looked at when nothing is heard."""
+        self.watched, self.streamed = True, streamed
+        self.heard_at = self.queued_at = asyncio.get_running_loop().time()
 
     async def take(self) -> list[Message]:
         """What has come since, waiting for it if that is nothing."""
@@ -75,7 +81,7 @@ class Mailbox:
         return taken
 
     def put(self, item: Item, now: float) -> None:
-        self.begun, self.heard_at, self._suspect = True, now, False
+        self.begun, self.heard_at, self._ended_at = True, now, None
         if item.attempt < self._attempt:
             return
         if item.attempt > self._attempt:
@@ -107,14 +113,14 @@ class Mailbox:
             silent = now - self.heard_at > settings.LLM_SILENT_SECONDS
             if silent and self.streamed:
                 self.fail(LOST, code="worker_lost", status=502)
-        elif not self._suspect:
-            # Its last events may be on the way.
-            self._suspect = True
+        elif self._ended_at is None:
+            self._ended_at = now
         elif state is None:
             self.fail("The request was deleted.", code="deleted", status=500)
         elif state.status == Job.Status.CANCELLED:
             self.fail("The request was cancelled.", code="cancelled", status=500)
-        else:
+        elif now - self._ended_at > settings.LLM_SILENT_SECONDS:
+            # Its last events were on the way for long enough.
             text = state.error or LOST
             self.fail(text, code=state.error_code or "worker_lost", status=502)
 
@@ -186,7 +192,7 @@ class Inbox:
             doubtful = [
                 box
                 for box in self._boxes.values()
-                if not box.ended and now - box.heard_at > DOUBTFUL_SECONDS
+                if box.watched and not box.ended and now - box.heard_at > DOUBTFUL_SECONDS
             ]
             if not doubtful:
                 continue

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 _OPERATORS = ("nms", "qnms")
+# Threads that share a product spin at its end until the last is done: by default for milliseconds,
+# where there are as many as cores. On cores that they share with web, broker and database the one
+# waited for is the one that gets no core: a worker then took nine times as long for a token. This
+# is libgomp's own figure for more threads than cores.
+_SPINS = "1000"
 _importing = Lock()
 _declared: list[Any] = []
 
@@ -21,6 +27,8 @@ def import_torch() -> Any:
     easyocr, transformers and peft. None of these calls the operators, so declaring them is enough.
     """
     with _importing:
+        # Read when the library is loaded.
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
         torch = importlib.import_module("torch")
         vision = find_spec("torchvision")
         if vision is None or vision.origin is None or _declared:

@@ -13,6 +13,13 @@ from llm import held, tiny
 from mlops import engines
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On a busy machine the training alone may take what a test is given by default."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "trained_model" in item.fixturenames:
+            item.add_marker(pytest.mark.timeout(400))
+
+
 @pytest.fixture(scope="session")
 def shared_folder(
     tmp_path_factory: pytest.TempPathFactory, worker_id: str
@@ -41,7 +48,7 @@ def random_model(shared_folder: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_model(shared_folder: Callable[..., Path]) -> Path:
-    """A Llama whose greedy answers to `llm.tiny.lessons` are right. Takes most of a minute."""
+    """A Llama whose greedy answers to `llm.tiny.lessons` are right. Takes half a minute to make."""
     return shared_folder("trained-model", tiny.trained_model)
 
 

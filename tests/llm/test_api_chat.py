@@ -277,7 +277,7 @@ class TestFailures:
         assert (caught.value.status_code, caught.value.code) == (503, "no_worker_free")
         assert caught.value.response.headers["retry-after"] == "5"
         assert wait_for(lambda: served.latest().status == "failed")
-        assert served.latest().body is None
+        assert wait_for(lambda: served.latest().body is None)
 
 
 def test_an_operators_cancel_is_told(settings) -> None:

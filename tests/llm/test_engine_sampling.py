@@ -177,7 +177,10 @@ def test_logprobs_are_the_model_s_own(model: LoadedModel, reference: Reference) 
 
 
 def test_unknown_tokens_are_refused(model: LoadedModel) -> None:
-    for request in (asking(replace(GREEDY, logit_bias={9999: 1.0})), asking(GREEDY, prompt=[9999])):
-        with pytest.raises(ApplicationError, match="tokens end at 1023") as caught:
+    biased = replace(GREEDY, logit_bias={9999: 1.0})
+    for request in (asking(biased), asking(GREEDY, prompt=[1024]), asking(GREEDY, prompt=[5, -1])):
+        with pytest.raises(ApplicationError, match="tokens are 0 to 1023") as caught:
             run_one(model, request)
         assert caught.value.status == 400
+    with pytest.raises(ApplicationError, match="tokens are 0 to 1023"):
+        model.embed([[3], [1024]])

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from llm.engines.base import Grammar
+from llm.engines.base import GenerationRequest, Grammar, Sampling
 from llm.engines.grammar import GrammarCompiler, Matcher, fill_masks
 from llm.tools import HERMES, LLAMA3, MISTRAL, tool_grammar
 from mlops.exceptions import ApplicationError
 from ocr.engines.torch_library import import_torch
+from tests.llm.engine_runs import load, start
 from tests.llm.schemas import UNKEPT, Schemas, complaint
 
 torch = import_torch()
@@ -120,6 +121,27 @@ def test_random_logits_follow_random_schemas(
     assert followed > 20
 
 
+def test_a_random_model_follows_random_schemas_through_the_engine(random_model: Path) -> None:
+    schemas, asked, wanted = Schemas(7), [], []
+    model = load(random_model)
+    try:
+        while len(asked) < 16:
+            schema = schemas.next()
+            sampling = Sampling(max_tokens=200, seed=len(asked), grammar=schema_grammar(schema))
+            request = GenerationRequest(f"r{len(asked)}", prompt="Answer:", sampling=sampling)
+            try:
+                asked.append(start(model, request))
+            except ApplicationError as error:
+                assert error.status == 400
+                continue
+            wanted.append(schema)
+        for run, schema in zip(asked, wanted, strict=True):
+            text = run.finish().text()
+            assert complaint(text, schema) == "", (schema, text)
+    finally:
+        model.close()
+
+
 @pytest.mark.parametrize("schema", UNKEPT, ids=lambda schema: sorted(schema)[0])
 def test_what_cannot_be_kept_is_refused(compiler: GrammarCompiler, schema: Any) -> None:
     for whole in (schema, {"type": "object", "properties": {"a": {"anyOf": [schema]}}}):
@@ -196,6 +218,18 @@ def test_a_schema_cannot_loosen_the_rules_for_itself(
     ):
         assert follows(compiler, tokenizer, grammar, '{"a": "x", "합계": 3}')
         assert not follows(compiler, tokenizer, grammar, '{"a":  "x", "합계": 3}')
+
+
+@pytest.mark.parametrize("form", ["date", "date-time"])
+def test_dates_are_days_of_the_calendar(
+    compiler: GrammarCompiler, tokenizer: Any, form: str
+) -> None:
+    behind = "" if form == "date" else "T10:20:30Z"
+    grammar = schema_grammar({"type": "string", "format": form, "maxLength": 30})
+    for day in ("2024-02-29", "2000-02-29", "2023-02-28", "1999-12-31", "0100-01-01", "2026-04-30"):
+        assert follows(compiler, tokenizer, grammar, f'"{day}{behind}"')
+    for day in ("2023-02-29", "1900-02-29", "0000-01-01", "2026-04-31", "2026-13-01"):
+        assert not follows(compiler, tokenizer, grammar, f'"{day}{behind}"')
 
 
 # -- what follows and what does not -----------------------------------------------------------

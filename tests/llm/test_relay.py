@@ -161,7 +161,7 @@ class TestSilence:
 
         async def follow() -> list[Message]:
             box = Inbox().open(key)
-            box.streamed = streamed
+            box.watch(streamed=streamed)
             return await drained(box)
 
         [found] = asyncio.run(follow())
@@ -171,6 +171,26 @@ class TestSilence:
     def test_worker_is_silent(self, transactional_db) -> None:
         found = self.fault(job(status=Job.Status.RUNNING))
         assert (found.code, found.status) == ("worker_lost", 502)
+
+    def test_before_it_has_a_row_nothing_is_missed(self, transactional_db) -> None:
+        """A burst of requests may take seconds to be accepted."""
+
+        async def follow() -> bool:
+            box = Inbox().open(str(uuid.uuid4()))
+            await asyncio.sleep(0.3)
+            return box.ended
+
+        assert not asyncio.run(follow())
+
+    def test_last_events_may_be_late(self, settings) -> None:
+        settings.LLM_SILENT_SECONDS = 10
+        box = Mailbox("r", now=0.0)
+        ended = JobState("succeeded", 0, 0, False, "", "")
+        for now in (3.0, 4.0, 12.0):
+            box.look(ended, now)
+            assert not box.ended
+        box.look(ended, 13.5)
+        assert box.ended
 
     def test_time_in_the_queue_is_no_silence(self, settings) -> None:
         settings.LLM_SILENT_SECONDS = 10
@@ -216,6 +236,7 @@ class TestSilence:
 
         async def follow() -> list[Message]:
             box = Inbox().open(str(row.pk))
+            box.watch(streamed=False)
             for _look in range(5):
                 await asyncio.sleep(0.05)
                 assert not box.ended

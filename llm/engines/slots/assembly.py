@@ -54,6 +54,7 @@ def _encoder(source: ModelSource, options: Options, loaded: Loaded) -> ServedMod
         options,
         device=_where(source, loaded),
         context_length=context,
+        vocabulary=loaded.model.config.vocab_size,
         weight_bytes=loaded.model.get_memory_footprint(),
         tool_format="",
         prompts=Prompts(loaded.tokenizer, template="", context_length=context),
@@ -101,7 +102,6 @@ def _generating(source: ModelSource, options: Options, loaded: Loaded) -> Served
         shelf=shelf,
         cache=cache,
         ends=ends,
-        vocabulary=config.vocab_size,
         grammars=GrammarCompiler(tokenizer, config.vocab_size, ends=sorted(ends))
         if tokenizer.is_fast
         else None,
@@ -111,6 +111,7 @@ def _generating(source: ModelSource, options: Options, loaded: Loaded) -> Served
         options,
         device=where,
         context_length=context,
+        vocabulary=config.vocab_size,
         weight_bytes=runs.bytes,
         tool_format=detect_format(prompts.template),
         prompts=prompts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,6 @@ class Generation:
     shelf: AdapterShelf
     cache: Any
     ends: frozenset[int]
-    vocabulary: int
     # None where the tokenizer is too slow for them.
     grammars: GrammarCompiler | None
 
@@ -52,6 +51,7 @@ class ServedModel:
         *,
         device: str,
         context_length: int,
+        vocabulary: int,
         weight_bytes: int,
         tool_format: str,
         prompts: Prompts,
@@ -61,7 +61,7 @@ class ServedModel:
         self.source, self.device = source, device
         self.context_length, self.tool_format = context_length, tool_format
         self._options, self._weight_bytes = options, weight_bytes
-        self._prompts, self._embedder = prompts, embedder
+        self._prompts, self._embedder, self._vocabulary = prompts, embedder, vocabulary
         self._generation = generation
         self._closed = False
 
@@ -92,13 +92,8 @@ class ServedModel:
             )
         tokens, text = self._prompts.read(request)
         sampling = request.sampling
-        strange = [token for token in sampling.logit_bias if token >= generation.vocabulary]
-        if strange or (tokens and max(tokens) >= generation.vocabulary):
-            raise ApplicationError(
-                f"The model's tokens end at {generation.vocabulary - 1}.",
-                code="invalid_token",
-                param="logit_bias" if strange else "prompt",
-            )
+        self._check_tokens(tokens, "prompt")
+        self._check_tokens(sampling.logit_bias, "logit_bias")
         matcher = self._matcher(generation, sampling.grammar)
         adapter = None
         if request.adapter is not None:
@@ -122,6 +117,15 @@ class ServedModel:
             if limit == 0:
                 answer.finish("length")
         generation.batcher.submit(ticket)
+
+    def _check_tokens(self, tokens: Collection[int], param: str) -> None:
+        """On a GPU a token that does not exist would bring down the process."""
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocabulary:
+            raise ApplicationError(
+                f"The model's tokens are 0 to {self._vocabulary - 1}.",
+                code="invalid_token",
+                param=param,
+            )
 
     @staticmethod
     def _matcher(generation: Generation, grammar: Grammar | None) -> Matcher | None:
@@ -152,6 +156,8 @@ class ServedModel:
             self._prompts.tokens(text, special=True) if isinstance(text, str) else list(text)
             for text in texts
         ]
+        for tokens in read:
+            self._check_tokens(tokens, "input")
         return self._embedder.embed(read)
 
     def close(self) -> None:
