@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from django.db import models
+from django.urls import reverse
 
 from llm.models.files import StoredFile
 from llm.models.language_models import LanguageModel
@@ -86,6 +87,9 @@ class LlmBatch(Job):
 
     def __str__(self) -> str:
         return f"{self.total or 'new'} requests to {self.asked_model or self.endpoint}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("llm-batch", args=[self.public_id])
 
     @property
     def public_id(self) -> str:

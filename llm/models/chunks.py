@@ -8,6 +8,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.urls import reverse
 
 from llm.models.language_models import LanguageModel
 from mlops.models import Job, JobQuerySet
@@ -126,6 +127,9 @@ class IndexJob(Job):
     def __str__(self) -> str:
         return "Indexing of documents"
 
+    def get_absolute_url(self) -> str:
+        return reverse("llm-index")
+
 
 class SearchJob(Job):
     """One search by meaning, which takes a worker: it holds the embedding model and the vectors.
@@ -151,3 +155,6 @@ class SearchJob(Job):
 
     def __str__(self) -> str:
         return "Search by meaning"
+
+    def get_absolute_url(self) -> str:
+        return reverse("llm-search")

@@ -9,6 +9,7 @@ import json
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -395,3 +396,9 @@ def test_message_sent_again_by_console(client: Client) -> None:
     client.post(page, {"action": "redeliver", "_selected_action": [told.pk]})
     told.refresh_from_db()
     assert told.status == "pending" and told.next_at is not None
+
+
+def test_every_kind_of_job_has_a_place() -> None:
+    """A message of its end names the path that the API shows it at."""
+    for kind in Job.__subclasses__():
+        assert kind(pk=uuid.uuid4()).get_absolute_url().startswith("/"), kind
