@@ -64,7 +64,8 @@ class MissingOcrEngine(FakeOcrEngine):
 class GatedOcrEngine(FakeOcrEngine):
     """Reads once the file `gate` exists, and is loaded once `load_gate` does; empty: at once.
 
-    `fail_on_width`: a page of this width raises what no engine should. `begun` counts the pages.
+    `fail_on_width`: a page of this width raises what no engine should. `begun` counts the pages;
+    the file `gate`.begun says to other processes that there is one.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class GatedOcrEngine(FakeOcrEngine):
     def read(self, image: np.ndarray, *, languages: tuple[str, ...]) -> Reading:
         self.begun += 1
         if AUTO not in languages:  # else it is a server's warm-up page
+            if self.gate:
+                Path(f"{self.gate}.begun").touch()
             _pass(self.gate)
         if image.shape[1] == self.fail_on_width:
             raise RuntimeError("a fault in the library")

@@ -200,7 +200,7 @@ def test_requests_that_wait_are_read_together(
         default="fake",
     ) as server:
         held = hold(server, clients, png, 10)
-        assert wait_for(lambda: server.metric("ocr_queue_depth") == 0, 10)
+        assert wait_for(gate.with_name("gate.begun").exists, 10)
         held += hold(server, clients, png, 11, 12, 13, 14, before=1)
         assert wait_for(lambda: server.metric("ocr_queue_depth") == 4, 10)
         gate.touch()
