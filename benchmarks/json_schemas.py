@@ -66,7 +66,9 @@ def report(model: LoadedModel, given: argparse.Namespace) -> int:
     counts: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     tokens, start = 0, time.perf_counter()
-    for schema, outcome in answers(model, given):
+    for done, (schema, outcome) in enumerate(answers(model, given), start=1):
+        if done % 1000 == 0:
+            print(f"{done} after {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         if isinstance(outcome, ApplicationError):
             if outcome.status != 400:
                 raise outcome
