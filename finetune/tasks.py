@@ -1,14 +1,34 @@
-"""The Celery tasks: take a dataset in."""
+"""The Celery tasks: take in one dataset, train one model."""
 
 from __future__ import annotations
 
 from finetune import dataset_import
-from finetune.models import DatasetImport
+from finetune.models import DatasetImport, TrainingJob
+from finetune.training import run as training_run
+from finetune.training.turns import turns
 from mlops import jobs
 from mlops.celery import app
 
+SKIPPED = "skipped"
 
+
+# The jobs' rows say that they have started; a result row too would cost each job milliseconds.
 @app.task(name=DatasetImport.KIND, track_started=False)
 def import_dataset(job_id: str) -> dict[str, str]:
     status = jobs.execute(DatasetImport, job_id, dataset_import.run, related=["dataset", "owner"])
     return {"job": job_id, "status": status}
+
+
+@app.task(name=TrainingJob.KIND, track_started=False)
+def train(job_id: str) -> dict[str, str]:
+    """Trains whoever's turn it is: a message says only that there is one job more to do."""
+    for job in turns():
+        status = jobs.execute(
+            TrainingJob,
+            job.pk,
+            training_run.run,
+            related=["owner", "base", "dataset_version", "validation_version", "parent"],
+        )
+        if status != SKIPPED:
+            return {"job": str(job.pk), "status": status}
+    return {"job": job_id, "status": SKIPPED}

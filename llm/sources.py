@@ -1,4 +1,4 @@
-"""Where a model's files are: a folder of this machine, a hub's name, or MLflow's registry."""
+"""Where a model's files are: a folder of this machine or of the storage, a hub, or MLflow."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from django.conf import settings
 
 from mlops import tracking
 from mlops.exceptions import EngineUnavailable
+from mlops.stored_folders import FolderMissing, folder_get
 from mlops.tracking import TrackingUnavailable
 
 REGISTERED = "models:/"
+# A folder of the platform's own storage, where training puts what comes of it.
+STORED = "stored:"
 # Where MLflow's transformers flavour puts the weights, the adapter and the tokenizer.
 WEIGHTS, TOKENIZER = ("model", "peft"), "components/tokenizer"
 
@@ -22,8 +25,11 @@ def local_path(source: str) -> str:
     """A path or hub name that an engine can load.
 
     `models:/name@alias` and `models:/name/3` are downloaded once a version and kept in DATA_DIR.
-    Raises EngineUnavailable if the registry can't be reached or has no such model.
+    `stored:folder` is fetched from the storage, once. Raises EngineUnavailable if what is named
+    can't be reached or isn't there.
     """
+    if source.startswith(STORED):
+        return str(_loadable(_from_storage(source.removeprefix(STORED))))
     if not source.startswith(REGISTERED):
         return source
     try:
@@ -35,6 +41,19 @@ def local_path(source: str) -> str:
             "MLFLOW_TRACKING_URI."
         ) from error
     return str(_loadable(folder))
+
+
+def _from_storage(name: str) -> Path:
+    # Made by the platform, and yet a row's text: it must not lead out of the folder of models.
+    place = (settings.DATA_DIR / "models" / "stored" / name).resolve()
+    if not place.is_relative_to(settings.DATA_DIR / "models" / "stored"):
+        raise EngineUnavailable(f"'stored:{name}' is no folder of models.")
+    try:
+        with _downloads:
+            folder_get(name, place)
+    except FolderMissing as error:
+        raise EngineUnavailable(f"The model's files can't be fetched: {error.message}") from error
+    return place
 
 
 def _loadable(folder: Path) -> Path:

@@ -29,6 +29,8 @@ def label(text: str, variant: str = "") -> SafeString:
 def status_label(job: Job) -> SafeString:
     if job.cancel_requested and not job.finished:
         return label("stopping", "warning")
+    if job.held and not job.finished:
+        return label("paused" if job.status == job.Status.QUEUED else "pausing", "warning")
     return label(job.get_status_display(), STATUS_VARIANTS.get(job.status, ""))
 
 

@@ -47,8 +47,16 @@ class JobCancelled(Exception):
     """Raised between units of work once a cancel has been asked for."""
 
 
+class JobHeld(Exception):
+    """Raised between units of work once a pause has been asked for."""
+
+
 class JobWaits(Exception):
     """Raised by a runner that has done its part: the job ends with the last of its children."""
+
+
+class JobInterrupted(Exception):
+    """What did the work was cut off and may well go on in the next attempt."""
 
 
 class LeaseLost(Exception):

@@ -15,7 +15,15 @@ import structlog
 from django.db import InterfaceError, OperationalError
 
 from mlops import bell, endings
-from mlops.exceptions import ApplicationError, JobCancelled, JobFailed, JobWaits, LeaseLost
+from mlops.exceptions import (
+    ApplicationError,
+    JobCancelled,
+    JobFailed,
+    JobHeld,
+    JobInterrupted,
+    JobWaits,
+    LeaseLost,
+)
 from mlops.leases import keeper
 from mlops.models import Job
 
@@ -27,7 +35,7 @@ J = TypeVar("J", bound=Job)
 stopping = threading.Event()
 
 # What may well work on the next attempt: the database, the storage or the network was away.
-TRANSIENT = (OperationalError, InterfaceError, ConnectionError, TimeoutError)
+TRANSIENT = (OperationalError, InterfaceError, ConnectionError, TimeoutError, JobInterrupted)
 
 # No more often than this is anybody told that a job has got further.
 PROGRESS_SECONDS = 0.2
@@ -51,11 +59,14 @@ class JobContext:
         held = Job.objects.filter(
             pk=self.job.pk, status=Job.Status.RUNNING, attempts=self.job.attempts
         )
-        cancel_requested = held.values_list("cancel_requested", flat=True).first()
-        if cancel_requested is None or keeper.lost(self.job):
+        asked = held.values_list("cancel_requested", "held").first()
+        if asked is None or keeper.lost(self.job):
             raise LeaseLost
+        cancel_requested, paused = asked
         if cancel_requested:
             raise JobCancelled
+        if paused:
+            raise JobHeld
 
     def progress(self, done: int, total: int) -> None:
         """The last step is written with the job's end, a moment later."""
@@ -115,7 +126,7 @@ def _run(job: J, run: Callable[[J, JobContext], None]) -> str:
         run(job, context)
     except LeaseLost:
         return "lease lost"
-    except WorkerStopping:
+    except (WorkerStopping, JobHeld):
         job.release(counted=False)
         return Job.Status.QUEUED
     except JobWaits:

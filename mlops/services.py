@@ -57,6 +57,24 @@ def job_retry(*, job: Job) -> None:
         job_enqueue(job=job)
 
 
+def job_pause(*, job: Job) -> None:
+    """Raises NotAllowed unless the job is queued or running, and of a kind that can go on later."""
+    if not job.specific().PAUSABLE:
+        raise NotAllowed("Jobs of this kind can't be paused. Cancel it; a retry keeps what it did.")
+    job.pause()
+    bell.ring(job.pk)
+    log.info("job_pause_requested", job_id=str(job.pk), status=job.status)
+
+
+def job_resume(*, job: Job) -> None:
+    """Raises NotAllowed unless the job is paused."""
+    with transaction.atomic():
+        job.resume()
+        if job.status == Job.Status.QUEUED:
+            job_enqueue(job=job)
+    bell.ring(job.pk)
+
+
 def webhook_url_check(*, url: str) -> None:
     """Raises ApplicationError for an address that would never be called."""
     try:

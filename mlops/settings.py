@@ -222,6 +222,7 @@ MAINTENANCE_STEPS = [
     "llm.upkeep.requests_expire",
     "llm.batch.upkeep.round_once",
     "llm.retrieval.wishes.index_when_due",
+    "finetune.training.registry.versions_register",
 ]
 # The same for workers alone: functions of the queues that the worker consumes.
 WORKER_STEPS = ["llm.upkeep.models_keep"]
@@ -284,6 +285,16 @@ OCR_SYNC_WAIT_SECONDS = env.float("OCR_SYNC_WAIT_SECONDS", 30)
 OCR_SPREAD_PAGES = env.int("OCR_SPREAD_PAGES", 8)
 # The folder of the storage below which batches may take documents in by prefix.
 OCR_INBOX = env.str("OCR_INBOX", "inbox")
+
+# -- Training -------------------------------------------------------------------------------
+
+# Where trainers work: rows, checkpoints under way. A disk of the worker's own.
+TRAINING_FOLDER = Path(env.str("TRAINING_FOLDER", str(DATA_DIR / "training"))).resolve()
+# What a machine lends to one training at a time, by name; "auto": each GPU, or the CPU.
+TRAINING_DEVICES = env.list("TRAINING_DEVICES", default=["auto"])
+# For a trainer to save a checkpoint and end; after it, it is killed.
+TRAINING_STOP_SECONDS = env.float("TRAINING_STOP_SECONDS", 120)
+TRAINING_MAX_ATTEMPTS = env.int("TRAINING_MAX_ATTEMPTS", 10)
 
 # -- Search ---------------------------------------------------------------------------------
 

@@ -13,12 +13,31 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a curve; `at` in seconds since the epoch."""
+
+    name: str
+    value: float
+    step: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What is logged of one ended job. Times in seconds since the epoch; artifacts by file name."""
+    """What is logged of one job. Times in seconds since the epoch; artifacts by file name.
+
+    `run_id` continues a run that was begun while the job ran, `ended` False leaves it open.
+    `parent_id` is the run that it is shown under.
+    """
 
     name: str
     experiment: str = "jobs"
     succeeded: bool = True
+    cancelled: bool = False
+    ended: bool = True
+    run_id: str = ""
+    parent_id: str = ""
+    points: list[Point] = field(default_factory=list)
     started: float | None = None
     finished: float | None = None
     params: dict[str, Any] = field(default_factory=dict)
@@ -31,6 +50,10 @@ class RunRecord:
 class RunRef:
     run_id: str
     url: str
+
+
+# In one request, as the REST API of MLflow limits it.
+MOST_METRICS = 1000
 
 
 class TrackingUnavailable(Exception):
@@ -96,22 +119,61 @@ class MlflowTracker:
             experiment = self._experiment(record.experiment)
             started = int(record.started * 1000) if record.started else None
             finished = int(record.finished * 1000) if record.finished else None
-            run = self._client.create_run(experiment, start_time=started, run_name=record.name)
-            run_id = run.info.run_id
+            run_id = record.run_id
+            if not run_id:
+                parent = {"mlflow.parentRunId": record.parent_id} if record.parent_id else {}
+                run = self._client.create_run(
+                    experiment, start_time=started, run_name=record.name, tags=parent
+                )
+                run_id = run.info.run_id
+            metrics = [Metric(p.name, p.value, int(p.at * 1000), p.step) for p in record.points]
+            metrics += [Metric(k, v, finished or 0, 0) for k, v in record.metrics.items()]
+            # As many as a server takes in one request.
+            for start in range(0, len(metrics), MOST_METRICS):
+                self._client.log_batch(run_id, metrics=metrics[start : start + MOST_METRICS])
             self._client.log_batch(
                 run_id,
-                metrics=[Metric(k, v, finished or 0, 0) for k, v in record.metrics.items()],
                 params=[Param(k, str(v)) for k, v in record.params.items()],
                 tags=[RunTag(k, v) for k, v in record.tags.items()],
             )
             for name, text in record.artifacts.items():
                 self._client.log_text(run_id, text, name)
-            status = "FINISHED" if record.succeeded else "FAILED"
-            self._client.set_terminated(run_id, status=status, end_time=finished)
+            if record.ended:
+                ends = {(True, False): "FINISHED", (False, True): "KILLED"}
+                status = ends.get((record.succeeded, record.cancelled), "FAILED")
+                self._client.set_terminated(run_id, status=status, end_time=finished)
         except (MlflowException, SQLAlchemyError, OSError, KeyError) as error:
             self._experiments.clear()
             raise TrackingUnavailable(f"{type(error).__name__}: {error}") from error
         return RunRef(run_id, f"{self._ui_url}/#/experiments/{experiment}/runs/{run_id}")
+
+    def register(self, folder: Path, *, name: str, run_id: str, tags: dict[str, str]) -> str:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with contextlib.suppress(MlflowException):
+                # It is there already, or the next call says what is wrong.
+                self._client.create_registered_model(name)
+            for version in self._client.search_model_versions(f"name='{name}'"):
+                # Of an attempt that was cut off before anybody was told of it.
+                if version.run_id == run_id and tags.items() <= version.tags.items():
+                    return str(version.version)
+            self._client.log_artifacts(run_id, str(folder), "model")
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/model"
+            made = self._client.create_model_version(name, source, run_id=run_id, tags=tags)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise TrackingUnavailable(f"{type(error).__name__}: {error}") from error
+        return str(made.version)
+
+    def alias(self, name: str, alias: str, version: str) -> None:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            self._client.set_registered_model_alias(name, alias, version)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise TrackingUnavailable(f"{type(error).__name__}: {error}") from error
 
     def download(self, uri: str, folder: Path) -> Path:
         from mlflow.artifacts import download_artifacts
@@ -147,10 +209,46 @@ def download(uri: str, folder: Path) -> Path:
 
     Each version is fetched once. Raises TrackingUnavailable.
     """
+    return _registry().download(uri, folder)
+
+
+def register(folder: Path, *, name: str, run_id: str, tags: dict[str, str]) -> str:
+    """Registers the files of a model as the next version of `name`; its number.
+
+    `tags` tell it from others of the same run, so that doing it again does nothing. Raises
+    TrackingUnavailable.
+    """
+    return _registry().register(folder, name=name, run_id=run_id, tags=tags)
+
+
+def alias(name: str, alias: str, version: str) -> None:
+    """Points `models:/name@alias` at a version. Raises TrackingUnavailable."""
+    _registry().alias(name, alias, version)
+
+
+def save_language_model(
+    folder: Path, *, model: Any, tokenizer: Any, base: str, requirements: list[str]
+) -> None:
+    """Writes a transformers model in MLflow's form; an adapter (peft) without its base's weights.
+
+    `base`: the folder of the base's weights, empty where it is a hub's. No server is asked.
+    """
+    import mlflow.transformers
+
+    mlflow.transformers.save_model(
+        {"model": model, "tokenizer": tokenizer},
+        path=str(folder),
+        task="text-generation",
+        base_model_path=base or None,
+        pip_requirements=requirements,
+    )
+
+
+def _registry() -> MlflowTracker:
     found = tracker()
     if not isinstance(found, MlflowTracker):
         raise TrackingUnavailable("tracking is turned off (MLFLOW_TRACKING_URI)")
-    return found.download(uri, folder)
+    return found
 
 
 @cache

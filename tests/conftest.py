@@ -7,8 +7,12 @@ from typing import TypeVar
 
 import pytest
 from django.conf import settings
+from playwright.sync_api import expect
 
 from tests.services import MissingProgram, PostgresServer, RedisServer
+
+# A machine that does other work besides is slow, not wrong.
+expect.set_options(timeout=60_000)
 
 AnyServer = TypeVar("AnyServer", PostgresServer, RedisServer)
 

@@ -1,6 +1,24 @@
-"""Datasets, their versions, and the jobs that bring them in."""
+"""Datasets, the training of models on them, what comes of it, and how good that is."""
 
 from finetune.models.datasets import Dataset, DatasetQuerySet, DatasetVersion
+from finetune.models.evaluations import Evaluation, EvaluationRow, EvaluationSide
 from finetune.models.imports import DatasetImport
+from finetune.models.sweeps import Sweep
+from finetune.models.training import Checkpoint, TrainingEvent, TrainingJob, TrainingMetric
+from finetune.models.versions import ModelVersion
 
-__all__ = ["Dataset", "DatasetImport", "DatasetQuerySet", "DatasetVersion"]
+__all__ = [
+    "Checkpoint",
+    "Dataset",
+    "DatasetImport",
+    "DatasetQuerySet",
+    "DatasetVersion",
+    "Evaluation",
+    "EvaluationRow",
+    "EvaluationSide",
+    "ModelVersion",
+    "Sweep",
+    "TrainingEvent",
+    "TrainingJob",
+    "TrainingMetric",
+]

@@ -15,6 +15,7 @@ from llm.models.language_models import (
     ModelAlias,
     ModelInstance,
 )
+from llm.models.ordered_json import OrderedJSONField
 from llm.models.relay import RelayEntry
 from llm.models.text_fixes import PageFix, TextFix
 
@@ -32,6 +33,7 @@ __all__ = [
     "LlmBatch",
     "ModelAlias",
     "ModelInstance",
+    "OrderedJSONField",
     "PageFix",
     "RelayEntry",
     "Search",

@@ -33,13 +33,17 @@ class JobQuerySet(models.QuerySet):
 
         One conditional update, so that of any number of workers exactly one gets the row.
         """
-        taken = Job.objects.filter(pk=pk, status=Job.Status.QUEUED, after=None).update(
-            status=Job.Status.RUNNING,
-            attempts=F("attempts") + 1,
-            worker=worker,
-            started_at=Coalesce("started_at", Now()),
-            heartbeat_at=Now(),
-            lease_until=Now() + timedelta(seconds=settings.JOB_LEASE_SECONDS),
+        taken = (
+            Job.objects.due()
+            .filter(pk=pk)
+            .update(
+                status=Job.Status.RUNNING,
+                attempts=F("attempts") + 1,
+                worker=worker,
+                started_at=Coalesce("started_at", Now()),
+                heartbeat_at=Now(),
+                lease_until=Now() + timedelta(seconds=settings.JOB_LEASE_SECONDS),
+            )
         )
         return self.get(pk=pk) if taken else None
 
@@ -51,7 +55,7 @@ class JobQuerySet(models.QuerySet):
 
     def due(self) -> Self:
         """Queued jobs that wait for nothing but a worker."""
-        return self.filter(status=Job.Status.QUEUED, after=None)
+        return self.filter(status=Job.Status.QUEUED, after=None, held=False)
 
     def waiting(self) -> Self:
         """Jobs that have done their own part and wait for their children: nobody holds them."""
@@ -66,6 +70,7 @@ class Job(models.Model):
     running -> queued (lease ran out, attempts left) | failed (none left) | cancelled (was asked)
     running -> running without a lease (waits for its children), which ends with the last of them
     queued after another job -> queued (that one succeeded) | failed (it failed or was cancelled)
+    running -> queued, held (paused: stops between two units) -> queued (resumed)
     failed, cancelled -> queued (retry), or -> running without a lease (a child is retried)
 
     A lease is the pair (row, attempt): every write of a worker names the attempt it holds, so one
@@ -90,6 +95,8 @@ class Job(models.Model):
     QUEUE = "default"
     # Whether its end is logged as a run.
     TRACKED = True
+    # Whether it may be paused: what it has done by then is kept.
+    PAUSABLE = False
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=100, editable=False)
@@ -121,6 +128,9 @@ class Job(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.BooleanField(default=False)
+    held = models.BooleanField(
+        default=False, db_default=False, help_text="paused: no worker takes it until it is resumed"
+    )
 
     error_code = models.CharField(max_length=100, blank=True)
     error = models.TextField(blank=True)
@@ -279,6 +289,27 @@ class Job(models.Model):
         if not changed:
             raise NotAllowed(f"The job has already ended ({self.status}); nothing to cancel.")
 
+    def pause(self) -> None:
+        """Holds a queued job back; a running one stops between two units and is held then."""
+        changed = Job.objects.filter(
+            pk=self.pk,
+            status__in=[self.Status.QUEUED, self.Status.RUNNING],
+            cancel_requested=False,
+            held=False,
+        ).update(held=True)
+        self.refresh_from_db()
+        if not changed:
+            state = "paused already" if self.held else "about to end"
+            state = self.status if self.finished else state
+            raise NotAllowed(f"Only a queued or running job can be paused; this one is {state}.")
+
+    def resume(self) -> None:
+        """Lets a paused job go on, from where it was."""
+        changed = Job.objects.filter(pk=self.pk, held=True).update(held=False, sent_at=None)
+        self.refresh_from_db()
+        if not changed:
+            raise NotAllowed("The job is not paused.")
+
     def retry(self) -> None:
         """Queues a failed or cancelled job again; what it had done is kept."""
         changed = Job.objects.filter(
@@ -287,6 +318,7 @@ class Job(models.Model):
             status=self.Status.QUEUED,
             attempts=0,
             cancel_requested=False,
+            held=False,
             error_code="",
             error="",
             traceback="",

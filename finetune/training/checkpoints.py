@@ -1,0 +1,91 @@
+"""Checkpoints between a worker's disk and the storage: whole there, or not there at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from finetune.engines.base import CHECKPOINTS, Saved
+from finetune.engines.checkpoints import COMPLETE
+from finetune.models import Checkpoint, TrainingJob
+from mlops.stored_folders import (
+    Files,
+    FolderMissing,
+    folder_delete,
+    folder_get,
+    folder_put,
+    measure,
+)
+
+log = structlog.get_logger(__name__)
+
+
+def keep(job: TrainingJob, folder: Path, saved: Saved) -> Checkpoint:
+    """Puts a checkpoint into the storage; the row comes last. Those that made room for it go."""
+    local = folder / CHECKPOINTS / saved.name
+    files = files_of(local)
+    row = Checkpoint(job=job, step=saved.step, best=saved.best, metrics=saved.metrics)
+    row.files = folder_put(local, row.folder, files)
+    row.bytes = sum(size for size, _digest in row.files.values())
+    old = job.checkpoints.filter(step=saved.step).first()
+    if old is not None:
+        row.pk = old.pk
+    if saved.best:
+        job.checkpoints.filter(best=True).update(best=False)
+    row.save(force_insert=old is None)
+    for checkpoint in job.checkpoints.filter(removed=False):
+        if checkpoint.name in saved.removed:
+            forget(checkpoint)
+    return row
+
+
+def forget(checkpoint: Checkpoint) -> None:
+    """Its files go, its figures stay."""
+    Checkpoint.objects.filter(pk=checkpoint.pk).update(removed=True, best=False)
+    folder_delete(checkpoint.folder)
+
+
+def newest(job: TrainingJob, folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint of `job`, laid out in `folder`; None if there is none.
+
+    One whose files are torn or gone is passed over, with a warning, for the one before it.
+    """
+    target = folder / CHECKPOINTS
+    for checkpoint in job.checkpoints.filter(removed=False).order_by("-step"):
+        local = target / checkpoint.name
+        if local.exists() and not whole(local, checkpoint.files):
+            shutil.rmtree(local)
+        try:
+            folder_get(checkpoint.folder, local)
+        except FolderMissing as error:
+            warn(f"Checkpoint {checkpoint.step} can't be used ({error.message}); an older one is.")
+            continue
+        return local
+    return None
+
+
+def clear_newer(folder: Path, kept: Path | None, known: set[str]) -> None:
+    """Removes checkpoints that nobody recorded: they may be half written."""
+    for path in (folder / CHECKPOINTS).glob("checkpoint-*"):
+        if path != kept and path.name not in known:
+            shutil.rmtree(path)
+
+
+def files_of(local: Path) -> Files:
+    """As the trainer has measured them when it had written them."""
+    found = json.loads((local / COMPLETE).read_text())
+    files = {name: (size, digest) for name, (size, digest) in found.items()}
+    files[COMPLETE] = measure(local / COMPLETE)
+    return files
+
+
+def whole(local: Path, files: Files) -> bool:
+    """Whether just these files lie there, by their sizes and hashes."""
+    return all(
+        (local / name).is_file() and measure(local / name) == tuple(measured)
+        for name, measured in files.items()
+    )
