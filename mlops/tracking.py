@@ -191,11 +191,11 @@ class MlflowTracker:
                 folder.mkdir(parents=True, exist_ok=True)
                 # Whole or not at all, even if this process is killed or another one is faster.
                 with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+                    # Not by "models:/": that asks the registry of the whole process.
                     whole = download_artifacts(
-                        artifact_uri=f"models:/{name}/{version}",
+                        artifact_uri=self._client.get_model_version_download_uri(name, version),
                         dst_path=unfinished,
                         tracking_uri=self._uri,
-                        registry_uri=self._uri,
                     )
                     with contextlib.suppress(FileExistsError, NotADirectoryError):
                         Path(whole).rename(place)

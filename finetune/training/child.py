@@ -43,7 +43,9 @@ class Child:
         arguments: Sequence[str],
         locks: Sequence[int] = (),
         processes: int = 1,
+        module: str = MODULE,
     ) -> None:
+        """`processes`: as many as accelerate starts; 0: one, without accelerate."""
         self.folder = folder
         self._events = folder / EVENTS
         self._events.unlink(missing_ok=True)
@@ -51,7 +53,7 @@ class Child:
         self._read = 0
         with (folder / LOG).open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *_launch(processes), "-m", MODULE, *arguments],
+                [sys.executable, *_launch(processes), "-m", module, *arguments],
                 cwd=settings.BASE_DIR,
                 env=_environment(),
                 stdin=subprocess.PIPE,
@@ -118,6 +120,8 @@ class Child:
 
 
 def _launch(processes: int) -> list[str]:
+    if not processes:
+        return []
     launch = ["-m", "accelerate.commands.launch", "--num_processes", str(processes)]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     return launch + (["--multi_gpu"] if processes > 1 else [])

@@ -11,7 +11,13 @@ from django.utils import timezone
 
 from mlops import flush, tracking
 from mlops.models import Job
-from mlops.tracking import MlflowTracker, NullTracker, RunRecord, TrackingUnavailable
+from mlops.tracking import (
+    MlflowTracker,
+    NullTracker,
+    Point,
+    RunRecord,
+    TrackingUnavailable,
+)
 from tests.services import free_port
 
 pytestmark = pytest.mark.django_db
@@ -149,3 +155,58 @@ def test_tracking_turned_off(settings, use) -> None:
     assert flush.jobs_track() == 0
     job.refresh_from_db()
     assert job.tracking == "" and job.mlflow_run_url == ""
+
+
+def test_a_run_grows_while_its_job_runs(store: tuple[MlflowTracker, str]) -> None:
+    tracker, uri = store
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    parent = tracker.log(RunRecord(name="all", experiment="grow", started=1000.0, ended=False))
+    first = RunRecord(
+        name="one",
+        experiment="grow",
+        started=1000.0,
+        ended=False,
+        parent_id=parent.run_id,
+        points=[Point("loss", 2.0, 1, 1000.5), Point("loss", 1.0, 2, 1001.0)],
+    )
+    run_id = tracker.log(first).run_id
+    assert client.get_run(run_id).info.status == "RUNNING"
+    last = RunRecord(
+        name="one",
+        experiment="grow",
+        run_id=run_id,
+        succeeded=False,
+        cancelled=True,
+        finished=1003.0,
+        points=[Point("loss", 0.5, 3, 1002.0)],
+        params={"rank": 8},
+    )
+    assert tracker.log(last).run_id == run_id
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.params) == ("KILLED", {"rank": "8"})
+    assert run.data.tags["mlflow.parentRunId"] == parent.run_id
+    curve = [
+        (one.step, one.value, one.timestamp) for one in client.get_metric_history(run_id, "loss")
+    ]
+    assert curve == [(1, 2.0, 1000500), (2, 1.0, 1001000), (3, 0.5, 1002000)]
+
+
+def test_a_model_is_registered_once(store: tuple[MlflowTracker, str], tmp_path: Path) -> None:
+    tracker, uri = store
+    import mlflow
+
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "weights.bin").write_bytes(b"weights")
+    run_id = tracker.log(RunRecord(name="training", experiment="grow")).run_id
+    given = {"name": "reader", "run_id": run_id, "tags": {"version": "one"}}
+    assert tracker.register(tmp_path / "made", **given) == "1"
+    # As after a process that was cut off before it could write the number down.
+    assert tracker.register(tmp_path / "made", **given) == "1"
+    assert tracker.register(tmp_path / "made", **given | {"tags": {"version": "two"}}) == "2"
+    tracker.alias("reader", "champion", "2")
+    place = tracker.download("models:/reader@champion", tmp_path / "got")
+    assert place.name == "reader-2" and (place / "weights.bin").read_bytes() == b"weights"
+    found = mlflow.MlflowClient(uri).search_model_versions("name='reader'")
+    assert len(found) == 2 and {version.run_id for version in found} == {run_id}

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from argparse import ArgumentParser
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -14,7 +15,9 @@ from django.core.management import BaseCommand, CommandError
 from mlops.bootstrap import ensure_schema, first_user
 from mlops.supervisor import Program, Supervisor
 
-LLM_QUEUE = "llm"
+LLM_QUEUE, TRAIN_QUEUE = "llm", "train"
+# One trains, the others wait for its device or look at rows in dry runs.
+TRAIN_THREADS = 3
 # Its threads hold no connection while they wait for a model, so that it may be below their number.
 LLM_POOL_SIZE = os.environ.get("DATABASE_POOL_SIZE", "16")
 # Somebody waits for the first word. A look at the file broker takes a tenth of a millisecond.
@@ -69,8 +72,8 @@ class Command(BaseCommand):
             )
         if not options["no_worker"]:
             queues = options["queues"].split(",")
-            # Their requests wait for one model together, and not behind a document or a training.
-            others = [name for name in queues if name != LLM_QUEUE]
+            # Requests wait for one model together, and nothing waits behind a training of hours.
+            others = [name for name in queues if name not in (LLM_QUEUE, TRAIN_QUEUE)]
             preload = os.environ.get("ENGINES_PRELOAD", f"ocr:{settings.OCR_DEFAULT_ENGINE}")
             if others:
                 env = {"ENGINES_PRELOAD": preload if "ocr" in others else ""}
@@ -82,6 +85,12 @@ class Command(BaseCommand):
                     "BROKER_POLL_SECONDS": LLM_POLL_SECONDS,
                 }
                 programs.append(_worker("llm", [LLM_QUEUE], options["llm_threads"], env))
+            if TRAIN_QUEUE in queues:
+                # Told to stop, it lets the trainer save a checkpoint first.
+                grace = settings.TRAINING_STOP_SECONDS + 10
+                env = {"ENGINES_PRELOAD": ""}
+                train = _worker("train", [TRAIN_QUEUE], TRAIN_THREADS, env)
+                programs.append(replace(train, grace=grace))
         return programs
 
     def _check_port(self, host: str, port: int) -> None:
