@@ -27,16 +27,18 @@ log = structlog.get_logger(__name__)
 def keep(job: TrainingJob, folder: Path, saved: Saved) -> Checkpoint:
     """Puts a checkpoint into the storage; the row comes last. Those that made room for it go."""
     local = folder / CHECKPOINTS / saved.name
-    files = files_of(local)
-    row = Checkpoint(job=job, step=saved.step, best=saved.best, metrics=saved.metrics)
-    row.files = folder_put(local, row.folder, files)
+    row = job.checkpoints.filter(step=saved.step).first() or Checkpoint(job=job, step=saved.step)
+    row.best, row.metrics, row.removed, row.files = saved.best, saved.metrics, False, {}
+    try:
+        row.files = folder_put(local, row.folder, files_of(local))
+    except FileNotFoundError:
+        # The trainer has made room for newer ones meanwhile: the storage is slower than it.
+        row.removed = True
+        row.best = False
     row.bytes = sum(size for size, _digest in row.files.values())
-    old = job.checkpoints.filter(step=saved.step).first()
-    if old is not None:
-        row.pk = old.pk
-    if saved.best:
+    if row.best:
         job.checkpoints.filter(best=True).update(best=False)
-    row.save(force_insert=old is None)
+    row.save()
     for checkpoint in job.checkpoints.filter(removed=False):
         if checkpoint.name in saved.removed:
             forget(checkpoint)

@@ -17,16 +17,16 @@ from finetune.models import TrainingJob
 from finetune.training import checkpoints, devices, layout, result, tracked
 from finetune.training.child import Child
 from finetune.training.progress import ERROR, INFO, WARN, Recorder
+from finetune.training_files import versions_resolve
 from llm.sources import local_path
 from mlops.exceptions import JobCancelled, JobFailed, JobHeld, JobInterrupted
 from mlops.jobs import JobContext, WorkerStopping
 
 log = structlog.get_logger(__name__)
 
+TRAINER = "finetune.engines.process"
 # How often the job's row is looked at while a trainer works.
 LOOK_SECONDS = 1.0
-# Left free beside what the job is expected to write.
-SPARE_BYTES = 64 * 1024 * 1024
 ASKED = (JobCancelled, JobHeld, WorkerStopping)
 
 
@@ -39,6 +39,7 @@ def run(job: TrainingJob, context: JobContext) -> None:
     with tracked.following(job):
         try:
             recorder.phase(job.Phase.VALIDATING)
+            versions_resolve(job)
             layout.rows_lay(job, folder, look)
             spec = _spec(job, folder, recorder)
             recorder.phase(job.Phase.DEVICE)
@@ -131,7 +132,13 @@ def _train(
     spec = TrainSpec(**_fields(spec) | {"options": spec.options | _device(held)})
     arguments = [str(spec.write())]
     look, asked, until = Look(context), None, 0.0
-    with Child(folder, arguments=arguments, locks=held.locks, processes=len(held.devices)) as child:
+    with Child(
+        folder,
+        arguments=arguments,
+        locks=held.locks,
+        processes=len(held.devices),
+        module=TRAINER,
+    ) as child:
         for event in child.events():
             if event is not None:
                 recorder(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -90,6 +91,10 @@ class LlmBatchAdmin(JobAdminBase):
     def error_link(self, batch: LlmBatch) -> SafeString | str:
         return file_link(batch.error_file_id)
 
+    @column(description="Metadata")
+    def metadata_text(self, batch: LlmBatch) -> str:
+        return json.dumps(batch.metadata, ensure_ascii=False) if batch.metadata else display.NOTHING
+
     @column(description="Time is over")
     def expires(self, batch: LlmBatch) -> str:
         return display.moment(batch.expires_at)
@@ -109,7 +114,7 @@ class LlmBatchAdmin(JobAdminBase):
                 },
             ),
             *self.error_fieldsets(obj),
-            ("Files", {"fields": (("input_link", "output_link"), ("error_link", "metadata"))}),
+            ("Files", {"fields": (("input_link", "output_link"), ("error_link", "metadata_text"))}),
             (
                 "Run",
                 {
@@ -149,4 +154,6 @@ def file_link(pk: str | None) -> SafeString | str:
     file = StoredFile.objects.filter(pk=pk).first()
     if file is None:
         return f"{pk} (deleted)"
-    return display.link(reverse("admin:llm_storedfile_change", args=[pk]), file.filename)
+    place = reverse("admin:llm_storedfile_change", args=[pk])
+    # Names made of ids have no place to break a line at.
+    return format_html('<span class="long-name">{}</span>', display.link(place, file.filename))
