@@ -22,6 +22,7 @@ from finetune.product_rows import ReviewSource
 from finetune.reading import HubSource, Source, open_source
 from finetune.report import trainable
 from finetune.splits import Shares
+from finetune.training_files import version_check, waiters_told
 from finetune.version_files import content_put, facts_put, test_prompts
 from llm.models import LanguageModel
 from llm.sources import local_path
@@ -37,24 +38,31 @@ LOOK_SECONDS = 1.0
 
 def run(job: DatasetImport, context: JobContext) -> None:
     """Idempotent: a job that has made its version, and was cut off then, makes no other."""
-    if job.version_id is None:
-        with _source(job) as source, tempfile.TemporaryDirectory() as folder:
-            version = version_make(
-                dataset=job.dataset,
-                source=source,
-                source_name=job.source,
-                options=job_options(job),
-                folder=Path(folder),
-                drop_bad_rows=job.options.get("drop_bad_rows", False),
-                dropped_by=job.owner,
-                licence=job.options.get("licence", ""),
-                tick=_Ticker(context),
-                job=job,
-            )
-        log.info("dataset_imported", dataset=str(job.dataset_id), rows=version.rows)
+    with waiters_told(job):
+        if job.version_id is None:
+            _take_in(job, context)
+        if method := job.options.get("method"):
+            version_check(job.version, method)
     if job.file:
         job.file.storage.delete(job.file.name)
     context.progress(100, 100)
+
+
+def _take_in(job: DatasetImport, context: JobContext) -> None:
+    with _source(job) as source, tempfile.TemporaryDirectory() as folder:
+        version = version_make(
+            dataset=job.dataset,
+            source=source,
+            source_name=job.source,
+            options=job_options(job),
+            folder=Path(folder),
+            drop_bad_rows=job.options.get("drop_bad_rows", False),
+            dropped_by=job.owner,
+            licence=job.options.get("licence", ""),
+            tick=_Ticker(context),
+            job=job,
+        )
+    log.info("dataset_imported", dataset=str(job.dataset_id), rows=version.rows)
 
 
 class _Ticker:

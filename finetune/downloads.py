@@ -16,7 +16,7 @@ from PIL import Image
 
 from finetune.content.facts import PROBLEMS_FILE, SPLITS
 from finetune.content.reader import ContentReader
-from finetune.models import DatasetVersion
+from finetune.models import DatasetVersion, ModelVersion
 from finetune.version_files import splits_of
 from mlops.exceptions import ApplicationError
 from ocr.page_image import page_image, page_png
@@ -65,6 +65,18 @@ def picture_response(request: HttpRequest, version: DatasetVersion, number: int)
     return response
 
 
+def model_file_response(version: ModelVersion, name: str) -> StreamingHttpResponse:
+    """One of the files of a trained model. Raises ApplicationError where there is none such."""
+    place = f"{version.folder}/{name}"
+    if name not in version.files or not default_storage.exists(place):
+        raise ApplicationError(
+            f"{version} has no file '{name}'.", code="not_found", status=404, param="name"
+        )
+    response = _attachment(_file(place), name.rsplit("/", 1)[-1], "application/octet-stream")
+    response.headers["Content-Length"] = str(version.files[name][0])
+    return response
+
+
 def _chosen(reader: ContentReader, splits: bytes, split: str) -> Iterator[bytes]:
     wanted = {SPLITS[split]} if split else set(SPLITS.values())
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
@@ -82,8 +94,10 @@ def _file(name: str) -> Iterator[bytes]:
             yield piece
 
 
-def _attachment(pieces: Iterator[bytes], name: str) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(_sent(pieces), content_type="application/gzip")
+def _attachment(
+    pieces: Iterator[bytes], name: str, media_type: str = "application/gzip"
+) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(_sent(pieces), content_type=media_type)
     response.headers["Content-Disposition"] = content_disposition_header(True, name)
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

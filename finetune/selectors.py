@@ -1,20 +1,27 @@
-"""Reads of datasets: pages of rows, words looked for in them, and what changed between versions."""
+"""Reads: rows of datasets and what changed between versions, and what can be trained on what."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from django.db.models import QuerySet
+
 from finetune.content.facts import SPLITS, only_in
 from finetune.content.reader import ContentReader, found_in, searched
+from finetune.engines.configs import KINDS
 from finetune.formats.base import Row
 from finetune.formats.kinds import texts_of
-from finetune.models import DatasetVersion
+from finetune.models import Dataset, DatasetVersion, ModelVersion
 from finetune.splits import split_names
 from finetune.version_files import ENCODED, numbers_of, split_rows, splits_of
+from llm.models import AliasTarget, LanguageModel
+from llm.selectors import name_find
 from mlops.exceptions import ApplicationError
+from mlops.models import User
 
 # So many rows are looked through for a word in one request: about two seconds' worth of text.
 SCANNED = 250_000
@@ -133,3 +140,74 @@ def _count(places: Iterator[int], version: DatasetVersion) -> tuple[int, list[Sh
     count = len(first) + sum(1 for _place in places)
     order = numbers_of(version, "order", "I") if first else []
     return count, _shown(version, sorted(order[place] for place in first))
+
+
+def dataset_version_find(
+    user: User, dataset: str, number: str = "latest", *, param: str = "dataset"
+) -> DatasetVersion:
+    """A version by its dataset's id or name, one's own first. Raises ApplicationError (404)."""
+    seen = Dataset.objects.visible_to(user)
+    try:
+        found = seen.filter(pk=uuid.UUID(dataset)).first()
+    except ValueError:
+        named = list(seen.filter(name=dataset).order_by("created_at"))
+        found = next((one for one in named if one.owner_id == user.pk), None)
+        found = found or next(iter(named), None)
+    versions = DatasetVersion.objects.filter(dataset=found).order_by("-number")
+    if str(number) != "latest":
+        versions = versions.filter(number=int(number) if str(number).isdecimal() else 0)
+    version = versions.select_related("dataset").first()
+    if version is None:
+        what = "has no version" if str(number) == "latest" else f"has no version {number}"
+        raise ApplicationError(
+            f"'{dataset}' {what}." if found else f"There is no dataset '{dataset}'.",
+            code="not_found",
+            status=404,
+            param=param,
+        )
+    return version
+
+
+def training_base_find(name: str, *, param: str = "base") -> LanguageModel:
+    """A model by its name, or by an alias that stands for it alone. Raises ApplicationError."""
+    found = name_find(name)
+    if isinstance(found, LanguageModel):
+        return found
+    targets = list(found.targets.select_related("model__base"))
+    if len(targets) != 1:
+        raise ApplicationError(
+            f"'{name}' stands for several models: {', '.join(str(t.model) for t in targets)}. "
+            "Name one of them.",
+            code="ambiguous_model",
+            param=param,
+        )
+    return targets[0].model
+
+
+def training_bases() -> QuerySet[LanguageModel]:
+    """What a training can begin with: models that run here, and are no adapters."""
+    return LanguageModel.objects.callable().filter(
+        base=None, engine="transformers", task=LanguageModel.Task.GENERATE
+    )
+
+
+def trainable_versions(user: User, method: str) -> QuerySet[DatasetVersion]:
+    """The versions that a method can learn from, newest first."""
+    versions = DatasetVersion.objects.visible_to(user).trainable()
+    versions = versions.filter(dataset__kind__in=KINDS[method]).select_related("dataset")
+    return versions.defer("report", "pins").order_by("-created_at")
+
+
+def may_promote(user: User, version: ModelVersion) -> bool:
+    """Whether the user may turn requests to the version's name towards it.
+
+    Of one's own version only as long as its name stands for nothing that is another's.
+    """
+    if user.has_perm("finetune.change_modelversion"):
+        return True
+    behind = LanguageModel.objects.filter(
+        pk__in=AliasTarget.objects.filter(alias__name=version.name).values("model")
+    )
+    own = ModelVersion.objects.filter(owner=user).exclude(language_model=None)
+    others = behind.exclude(pk__in=own.values("language_model"))
+    return version.owner_id == user.pk and not others.exists()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from finetune import dataset_import
-from finetune.models import DatasetImport, TrainingJob
+from finetune.evaluation import run as evaluation_run
+from finetune.models import DatasetImport, Evaluation, Sweep, TrainingJob
+from finetune.sweeps import run as sweep_run
+from finetune.sweeps.advance import advance
 from finetune.training import run as training_run
 from finetune.training.turns import turns
 from mlops import jobs
@@ -30,5 +33,23 @@ def train(job_id: str) -> dict[str, str]:
             related=["owner", "base", "dataset_version", "validation_version", "parent"],
         )
         if status != SKIPPED:
+            if job.parent_id is not None:
+                advance(job.parent_id)
             return {"job": str(job.pk), "status": status}
     return {"job": job_id, "status": SKIPPED}
+
+
+@app.task(name=Evaluation.KIND, track_started=False)
+def evaluate(job_id: str) -> dict[str, str]:
+    status = jobs.execute(
+        Evaluation, job_id, evaluation_run.run, related=["owner", "dataset_version__dataset"]
+    )
+    return {"job": job_id, "status": status}
+
+
+@app.task(name=Sweep.KIND, track_started=False)
+def sweep(job_id: str) -> dict[str, str]:
+    status = jobs.execute(
+        Sweep, job_id, sweep_run.run, related=["owner", "base", "dataset_version"]
+    )
+    return {"job": job_id, "status": status}

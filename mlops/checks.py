@@ -69,7 +69,7 @@ def engines_resolve(**_: Any) -> list[CheckMessage]:
     """Each alias names a class that can be imported (its library need not be installed here)."""
     found: list[CheckMessage] = []
     for family in settings.ENGINES:
-        for alias, spec in engines.specs(family).items():
+        for alias, spec in engines.configured(family).items():
             try:
                 spec.backend_class()
             except (ImportError, AttributeError, ValueError) as error:

@@ -10,7 +10,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 # Dotted paths of what else stands on the dashboard: (user) -> list of mlops.dashboard.Card.
-CARD_SOURCES = ["ocr.dashboard.cards"]
+CARD_SOURCES = ["ocr.dashboard.cards", "llm.dashboard.cards", "finetune.dashboard.cards"]
 
 
 def environment(_request: HttpRequest) -> list[str]:
@@ -188,6 +188,30 @@ UNFOLD: dict[str, Any] = {
                         "move_to_inbox",
                         "admin:finetune_datasetimport_changelist",
                         "finetune.view_datasetimport",
+                    ),
+                    item(
+                        "Trainings",
+                        "model_training",
+                        "admin:finetune_trainingjob_changelist",
+                        "finetune.view_trainingjob",
+                    ),
+                    item(
+                        "Model versions",
+                        "deployed_code",
+                        "admin:finetune_modelversion_changelist",
+                        "finetune.view_modelversion",
+                    ),
+                    item(
+                        "Sweeps",
+                        "grid_view",
+                        "admin:finetune_sweep_changelist",
+                        "finetune.view_sweep",
+                    ),
+                    item(
+                        "Evaluations",
+                        "balance",
+                        "admin:finetune_evaluation_changelist",
+                        "finetune.view_evaluation",
                     ),
                 ],
             },

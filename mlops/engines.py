@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -25,11 +25,17 @@ RETRY_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """One entry of settings.ENGINES[family]."""
+    """One entry of settings.ENGINES[family], or one that its ENGINE_LISTS tells of.
+
+    `source`: where its files are kept (`mlops.sources`); fetched when it is built, which then gets
+    their folder as option `folder`. `only_asked`: taken where a request names it, never by choice.
+    """
 
     alias: str
     backend: str
     options: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    only_asked: bool = False
 
     def backend_class(self) -> type:
         """The engine's class; importing it imports no library yet."""
@@ -43,6 +49,19 @@ class EngineSpec:
             return frozenset(self.options["languages"])
         return self.backend_class().languages
 
+    def here(self) -> EngineSpec:
+        """With its files on this machine. Raises EngineUnavailable."""
+        if not self.source:
+            return self
+        from mlops.sources import fetched
+
+        folder = str(fetched(self.source))
+        return replace(self, source="", options={**self.options, "folder": folder})
+
+    def build(self) -> Any:
+        """The engine. Raises EngineUnavailable if its library or model is missing."""
+        return self.backend_class()(**self.here().options)
+
 
 class EngineCache:
     """Loads each engine on first use and keeps it; safe from several threads.
@@ -54,15 +73,28 @@ class EngineCache:
     def __init__(self, specs: dict[str, EngineSpec]) -> None:
         self.specs = specs
         self._engines: dict[str, Any] = {}
+        self._built_as: dict[str, EngineSpec] = {}
         self._failures: dict[str, tuple[str, float]] = {}
         self._locks = {alias: threading.Lock() for alias in specs}
 
     def get(self, alias: str) -> Any:
         """The engine. Raises EngineUnavailable if its library or model is missing."""
         with self._locks[alias]:
-            if alias not in self._engines:
-                self._engines[alias] = self._load(self.specs[alias])
+            spec = self.specs[alias]
+            if self._built_as.get(alias) != spec:
+                self._engines[alias] = self._load(spec)
+                self._built_as[alias] = spec
             return self._engines[alias]
+
+    def learn(self, specs: dict[str, EngineSpec]) -> None:
+        """From now on there are these. One that has changed is loaded anew when it is asked for."""
+        for alias in specs.keys() - self._locks.keys():
+            self._locks.setdefault(alias, threading.Lock())
+        self.specs = specs
+        for alias in self._built_as.keys() - specs.keys():
+            # Whoever is reading with it holds it; its memory goes back after that.
+            self._built_as.pop(alias, None)
+            self._engines.pop(alias, None)
 
     def _load(self, spec: EngineSpec) -> Any:
         message, until = self._failures.get(spec.alias, ("", 0.0))
@@ -70,7 +102,7 @@ class EngineCache:
             raise EngineUnavailable(message)
         started = time.monotonic()
         try:
-            engine = spec.backend_class()(**spec.options)
+            engine = spec.build()
         except EngineUnavailable as error:
             self._failures[spec.alias] = (error.message, time.monotonic() + RETRY_SECONDS)
             log.warning("engine_unavailable", alias=spec.alias, error=error.message)
@@ -84,19 +116,36 @@ _caches: dict[str, EngineCache] = {}
 _caches_lock = threading.Lock()
 
 
-def specs(family: str) -> dict[str, EngineSpec]:
+def configured(family: str) -> dict[str, EngineSpec]:
     """The engines that settings name, by alias."""
     from django.conf import settings
 
     return {
-        alias: EngineSpec(alias, entry["BACKEND"], entry.get("OPTIONS", {}))
+        alias: EngineSpec(
+            alias, entry["BACKEND"], entry.get("OPTIONS", {}), entry.get("SOURCE", "")
+        )
         for alias, entry in settings.ENGINES[family].items()
     }
 
 
+def specs(family: str) -> dict[str, EngineSpec]:
+    """The engines that settings name, and those that were trained, by alias."""
+    return configured(family) | _listed(family)
+
+
+def _listed(family: str) -> dict[str, EngineSpec]:
+    from django.conf import settings
+    from django.utils.module_loading import import_string
+
+    path = settings.ENGINE_LISTS.get(family)
+    return import_string(path)() if path else {}
+
+
 def spec(family: str, alias: str) -> EngineSpec:
     """One engine's entry. Raises ApplicationError naming those that exist."""
-    found = specs(family)
+    found = configured(family)
+    if alias not in found:
+        found |= _listed(family)
     if alias not in found:
         raise ApplicationError(
             f"There is no engine '{alias}'. Choose one of: {', '.join(sorted(found))}.",
@@ -107,10 +156,18 @@ def spec(family: str, alias: str) -> EngineSpec:
 
 
 def cache(family: str) -> EngineCache:
-    """This process's loaded engines of the family."""
+    """This process's loaded engines of the family; it knows of those trained until now."""
+    found = _loaded(family)
+    if listed := _listed(family):
+        kept = {alias: spec for alias, spec in found.specs.items() if not spec.only_asked}
+        found.learn(kept | listed)
+    return found
+
+
+def _loaded(family: str) -> EngineCache:
     with _caches_lock:
         if family not in _caches:
-            _caches[family] = EngineCache(specs(family))
+            _caches[family] = EngineCache(configured(family))
         return _caches[family]
 
 
@@ -124,4 +181,4 @@ def preload() -> None:
     for name in settings.ENGINES_PRELOAD:
         family, _, alias = name.partition(":")
         with contextlib.suppress(EngineUnavailable):
-            cache(family).get(alias)
+            _loaded(family).get(alias)

@@ -73,6 +73,10 @@ ROLES: dict[str, list[str]] = {
         "finetune.view_dataset",
         "finetune.view_datasetversion",
         "finetune.view_datasetimport",
+        "finetune.view_trainingjob",
+        "finetune.view_modelversion",
+        "finetune.view_evaluation",
+        "finetune.view_sweep",
     ],
     # A program with an API key: its own documents and jobs, by the API alone.
     "client": [],

@@ -225,7 +225,7 @@ MAINTENANCE_STEPS = [
     "finetune.training.registry.versions_register",
 ]
 # The same for workers alone: functions of the queues that the worker consumes.
-WORKER_STEPS = ["llm.upkeep.models_keep"]
+WORKER_STEPS = ["llm.upkeep.models_keep", "finetune.sweeps.advance.sweeps_advance"]
 QUEUE_SEEN_SECONDS = env.float("QUEUE_SEEN_SECONDS", 60)
 READY_QUEUES = env.list("READY_QUEUES", default=["ocr"])
 
@@ -257,6 +257,8 @@ ENGINES = {
         },
     },
 }
+# Functions that tell of further engines of a family: those that were trained.
+ENGINE_LISTS = {"ocr": "ocr.trained.specs"}
 OCR_DEVICE = env.str("OCR_DEVICE", "auto")
 if OCR_DEVICE != "auto":
     for _entry in ENGINES["ocr"].values():

@@ -18,6 +18,7 @@ urlpatterns = [
     path("api/v1/", include("mlops.api.urls")),
     path("api/", include("ocr.urls")),
     path("api/v1/finetune/", include("finetune.api.urls")),
+    path("v1/fine_tuning/", include("finetune.api.openai.urls")),
     path("", include("llm.urls")),
     path("api/auth/", include("rest_framework.urls")),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

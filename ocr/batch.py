@@ -184,7 +184,12 @@ class Batch:
         return True
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        specs = engines.specs("ocr")
+        asked = self._options.engine
+        specs = {
+            alias: spec.here() if alias == asked else spec
+            for alias, spec in engines.specs("ocr").items()
+            if alias == asked or not spec.only_asked
+        }
         # Spawned, not forked: OpenMP and OpenVINO do not survive a fork.
         return ProcessPoolExecutor(
             self._options.workers,

@@ -41,7 +41,7 @@ def choose(
             param="language",
         )
     for alias, spec in specs.items():
-        if _reads(spec, languages):
+        if _reads(spec, languages) and not spec.only_asked:
             return Choice(alias, languages, f"{default} does not read {asked}; {alias} does.")
     raise ApplicationError(
         f"No engine reads '{asked}' together. Ask for the languages in separate jobs.",

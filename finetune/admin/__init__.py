@@ -1,5 +1,23 @@
-"""The console's pages of fine-tuning: datasets, what is in them, and where they come from."""
+"""The console's pages of fine-tuning: datasets, trainings, and what comes of them."""
 
-from finetune.admin import datasets, from_reviews, imports, versions
+from finetune.admin import (
+    datasets,
+    evaluations,
+    from_reviews,
+    imports,
+    model_versions,
+    sweeps,
+    training,
+    versions,
+)
 
-__all__ = ["datasets", "from_reviews", "imports", "versions"]
+__all__ = [
+    "datasets",
+    "evaluations",
+    "from_reviews",
+    "imports",
+    "model_versions",
+    "sweeps",
+    "training",
+    "versions",
+]

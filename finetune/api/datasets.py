@@ -20,6 +20,7 @@ from finetune.api.serializers import (
 )
 from finetune.models import Dataset, DatasetImport, DatasetVersion
 from finetune.product_rows import ACCEPTED
+from llm.api.files import file_find
 from mlops.api.idempotency import once
 from mlops.exceptions import NotAllowed
 from mlops.models import Job
@@ -58,14 +59,19 @@ class DatasetViewSet(
         responses={202: DatasetImportSerializer},
     )
     def create(self, request: Request) -> Response:
-        """Takes in a file, or `hub:org/name`, as the next version of the dataset `name`.
+        """Takes in a file, one of `/v1/files`, or `hub:org/name`, as the dataset's next version.
 
         Answers 202 with the import at once; its `version` is there when it has succeeded.
         """
         given = DatasetUploadSerializer(data=request.data)
         given.is_valid(raise_exception=True)
+        options = dict(given.validated_data)
+        pk, stored = options.pop("file_id"), None
+        if pk:
+            stored = file_find(request.user, pk)
         job, headers = once(
-            request, lambda: services.dataset_import(owner=request.user, **given.validated_data)
+            request,
+            lambda: services.dataset_import(owner=request.user, stored=stored, **options),
         )
         return accepted(request, job, headers)
 

@@ -44,12 +44,15 @@ class ImportOptionsSerializer(serializers.Serializer):
 
 
 class DatasetUploadSerializer(ImportOptionsSerializer):
-    """Either a file or the name of a dataset on a hub."""
+    """One of three: a file, one of `/v1/files`, the name of a dataset on a hub."""
 
     file = serializers.FileField(
         required=False,
         allow_empty_file=True,
         help_text="JSONL, JSON, CSV, TSV, Parquet (.gz, .zst), or a zip of pictures and labels",
+    )
+    file_id = serializers.CharField(
+        default="", allow_blank=True, help_text="a file of /v1/files: file-…"
     )
     hub = serializers.CharField(default="", allow_blank=True, help_text="hub:org/name")
     format = serializers.ChoiceField(

@@ -173,6 +173,20 @@ class Looked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answered(Event):
+    """What a model that is evaluated made of some rows; see `finetune.engines.evaluate`."""
+
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Event):
+    """All is done, of a process that trains nothing. `facts`: what it found, by name."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Event):
     """It can't go on. Codes: out_of_memory, disk_full, diverged, bad_rows, bad_model, crashed."""
 
@@ -183,7 +197,10 @@ class Failed(Event):
 
 KINDS_OF_EVENTS: dict[str, type[Event]] = {
     kind.__name__.lower(): kind
-    for kind in (Phase, Started, Metrics, Saved, Notice, Stopped, Finished, Looked, Failed)
+    for kind in (
+        *(Phase, Started, Metrics, Saved, Notice, Stopped),
+        *(Finished, Looked, Answered, Ended, Failed),
+    )
 }
 
 

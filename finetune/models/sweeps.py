@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from finetune.models.datasets import DatasetVersion
 from finetune.models.training import TrainingJob, TrainingJobQuerySet
+from finetune.models.versions import ModelVersion
 from finetune.run_records import sweep_record
 from llm.models import LanguageModel
 from mlops.models import Job
@@ -14,11 +15,11 @@ from mlops.tracking import RunRecord
 
 
 class Sweep(Job):
-    """The parent of the training jobs that it tries. Transitions are Job's; progress is in trials.
+    """The parent of the training jobs that it tries. Transitions are Job's; progress is in steps.
 
     `space`: option -> list of choices, or {"low", "high", "log": bool} of a number. `search`
-    "grid" tries each combination; "optuna" draws `trials` by TPE and lets its median pruner end
-    the hopeless.
+    "grid" tries each combination; "optuna" draws `trials` by TPE. All trials are there from the
+    beginning, held back until it is their turn; it succeeds if any of them does.
     """
 
     KIND = "finetune.sweep"
@@ -48,6 +49,8 @@ class Sweep(Job):
     best = models.ForeignKey(
         TrainingJob, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
+    # Whether all is done that follows from its end: the best one can be called.
+    settled = models.BooleanField(default=False, editable=False)
 
     objects = TrainingJobQuerySet.as_manager()
 
@@ -62,3 +65,52 @@ class Sweep(Job):
 
     def run_record(self) -> RunRecord:
         return sweep_record(self)
+
+    def tried(self) -> models.QuerySet[TrainingJob]:
+        """Its trials, in their order."""
+        return TrainingJob.objects.filter(parent=self.pk).order_by("trial")
+
+    def outcome_of_children(self, *, failed: int, cancelled: int) -> tuple[str, str, str]:
+        """Trials that fail or are ended early are what sweeps are for. Marks the best one."""
+        if self.cancel_requested:
+            return self.Status.CANCELLED, "", ""
+        best = next(iter(self.ranked()), None)
+        if best is None:
+            error = (
+                f"None of the trials has succeeded: {failed} failed, {cancelled} were cancelled."
+            )
+            return self.Status.FAILED, "no_trial_succeeded", f"{error} Look at their messages."
+        Sweep.objects.filter(pk=self.pk).update(best=best[0])
+        return self.Status.SUCCEEDED, "", ""
+
+    def ranked(self) -> list[tuple[TrainingJob, float]]:
+        """Trials that have succeeded with their values, the best first, unfit ones last."""
+        found = []
+        for job in self.tried().filter(status=self.Status.SUCCEEDED):
+            value = objective(job, self.metric, minimize=self.minimize)
+            if value is not None:
+                unfit = job.versions.filter(fitness=ModelVersion.Fitness.UNFIT).exists()
+                found.append(
+                    (unfit, value if self.minimize else -value, job.trial or 0, job, value)
+                )
+        return [(job, value) for _unfit, _order, _trial, job, value in sorted(found, key=_first)]
+
+
+def _first(one: tuple[bool, float, int, TrainingJob, float]) -> tuple[bool, float, int]:
+    return one[:3]
+
+
+def curve(job: TrainingJob, metric: str) -> list[tuple[float, int, float]]:
+    """(epoch, step, value) of each point that has the metric."""
+    points = job.metrics.order_by("step").values_list("epoch", "step", "values")
+    return [(epoch, step, values[metric]) for epoch, step, values in points if metric in values]
+
+
+def objective(job: TrainingJob, metric: str, *, minimize: bool) -> float | None:
+    """What a trial comes to: the last value, or the best where that is what the result is of."""
+    values = [value for _epoch, _step, value in curve(job, metric)]
+    if not values:
+        return None
+    if job.options.get("early_stopping"):
+        return min(values) if minimize else max(values)
+    return values[-1]

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from finetune.models.datasets import DatasetVersion
+from finetune.models.imports import DatasetImport
 from finetune.run_records import training_record
 from llm.models import LanguageModel, OrderedJSONField
 from mlops.models import Job, JobQuerySet, User
@@ -104,6 +105,23 @@ class TrainingJob(Job):
     suffix = models.CharField(max_length=64, blank=True)
     results_file = models.CharField(max_length=40, blank=True, help_text="the curves, as CSV")
     request = OrderedJSONField(default=dict, blank=True)
+    # Of the files: the versions that come of them are the job's once they have ended.
+    dataset_import = models.ForeignKey(
+        DatasetImport,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="training_jobs",
+        editable=False,
+    )
+    validation_import = models.ForeignKey(
+        DatasetImport,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        editable=False,
+    )
 
     objects = TrainingJobQuerySet.as_manager()
 

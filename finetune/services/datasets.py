@@ -22,7 +22,7 @@ from finetune.report import trainable
 from finetune.splits import Shares
 from finetune.version_files import version_files_delete
 from llm.files import clean_name
-from llm.models import LanguageModel
+from llm.models import LanguageModel, StoredFile
 from mlops.exceptions import ApplicationError, NotAllowed
 from mlops.models import Job, User
 from mlops.services import job_enqueue, job_retry, webhook_url_check
@@ -41,30 +41,46 @@ def dataset_import(
     name: str,
     file: IO[bytes] | None = None,
     filename: str = "",
+    stored: StoredFile | None = None,
     hub: str = "",
     description: str = "",
     priority: int = 5,
     webhook_url: str = "",
+    method: str = "",
+    after: Job | None = None,
     **options: Any,
 ) -> DatasetImport:
-    """A job that takes in an upload, or `hub:org/name`, as the next version of that name.
+    """A job that takes in an upload, a stored file or `hub:org/name` as the name's next version.
 
-    The dataset of the owner with this name is made if there is none. Options as for
+    The dataset of the owner with this name is made if there is none. With `method` the import
+    fails unless that method of training can learn from what comes of it. Options as for
     `import_options`. Raises ApplicationError.
     """
-    if (file is None) == (not hub):
+    if [file is not None, stored is not None, bool(hub)].count(True) != 1:
         raise ApplicationError(
-            "Give either 'file' (an upload) or 'hub' (hub:org/name).",
+            "Give one of 'file' (an upload), 'file_id' (of /v1/files) and 'hub' (hub:org/name).",
             code="file_or_hub",
             param="file",
         )
+    if stored is not None:
+        try:
+            file, filename = stored.file.open("rb"), stored.filename
+        except FileNotFoundError as error:
+            raise ApplicationError(
+                f"The file {stored.pk} is gone from the storage. Upload it again.",
+                code="file_missing",
+                param="file_id",
+            ) from error
     if hub:
         hub = hub if is_hub_name(hub) else f"hub:{hub}"
         HubSource(hub)
     checked = import_options(**options)
     source = hub or clean_name(filename or str(getattr(file, "name", "") or ""))
     origin = DatasetImport.Origin.HUB if hub else DatasetImport.Origin.UPLOAD
+    if method:
+        checked["method"] = method
     job = _job(owner, name, origin, source, checked, priority, webhook_url)
+    job.after, job.sent_at = after, None if after else Now()
     if file is not None:
         if not _size(file):
             raise ApplicationError("The file is empty.", code="empty_file", param="file")

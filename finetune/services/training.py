@@ -12,11 +12,11 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from finetune.engines.configs import KINDS, config_of
-from finetune.models import DatasetVersion, Sweep, TrainingJob
+from finetune.models import DatasetImport, DatasetVersion, Sweep, TrainingJob
 from llm.models import LanguageModel
 from llm.models.language_models import MODEL_NAME
 from mlops.exceptions import ApplicationError
-from mlops.models import User
+from mlops.models import Job, User
 from mlops.services import (
     job_cancel,
     job_enqueue,
@@ -35,7 +35,8 @@ def training_job_submit(
     owner: User | None,
     name: str,
     method: str,
-    dataset_version: DatasetVersion,
+    dataset_version: DatasetVersion | None = None,
+    dataset_import: DatasetImport | None = None,
     base: LanguageModel | None = None,
     validation_version: DatasetVersion | None = None,
     options: Mapping[str, Any] | None = None,
@@ -49,16 +50,17 @@ def training_job_submit(
 ) -> TrainingJob:
     """A job that trains `base` on the version's training rows; all that can be known is checked.
 
-    `name` is that of the model which comes of it. `shown`: fields that the job keeps as they are
-    (trial, trial_values, training_file, validation_file, suffix, request). Raises
-    ApplicationError.
+    `name` is that of the model which comes of it. Where an import is yet to make the version,
+    `dataset_import` says which. `shown`: fields that the job keeps as they are (trial,
+    trial_values, training_file, validation_file, validation_import, suffix, request, after).
+    Raises ApplicationError.
     """
     config = config_of(method, options or {})
-    _name_check(name)
-    _base_check(method, base)
+    name_check(name)
+    base_check(method, base)
     for version, param in ((dataset_version, "dataset"), (validation_version, "validation")):
         if version is not None:
-            _version_check(method, version, param)
+            version_check(method, version, param)
     if config.resume_from:
         _checkpoint_check(owner, method, config.resume_from)
     within(priority, 0, 9, "priority")
@@ -74,7 +76,8 @@ def training_job_submit(
         base=base,
         base_name=base.name if base else "",
         dataset_version=dataset_version,
-        dataset_label=str(dataset_version),
+        dataset_import=dataset_import,
+        dataset_label=str(dataset_version or dataset_import.dataset),
         validation_version=validation_version,
         options=config.as_options(),
         dry_run=dry_run,
@@ -83,7 +86,7 @@ def training_job_submit(
         webhook_url=webhook_url,
         parent=parent,
         held=held,
-        sent_at=None if held else Now(),
+        sent_at=None if held or shown.get("after") else Now(),
         request_id=request_id(),
         **shown,
     )
@@ -111,11 +114,19 @@ def training_job_resume(*, job: TrainingJob) -> None:
 
 
 def training_job_retry(*, job: TrainingJob) -> None:
-    """A failed or cancelled job goes on from its last checkpoint. Raises NotAllowed for others."""
-    job_retry(job=job)
+    """A failed or cancelled job goes on from its last checkpoint. Raises NotAllowed for others.
+
+    The imports that it waited for are tried again as well, if they have failed.
+    """
+    with transaction.atomic():
+        for imported in (job.validation_import, job.dataset_import):
+            if imported and imported.status in (Job.Status.FAILED, Job.Status.CANCELLED):
+                job_retry(job=imported)
+        job_retry(job=job)
 
 
-def _name_check(name: str) -> None:
+def name_check(name: str) -> None:
+    """Raises ApplicationError for what requests couldn't call a model."""
     try:
         MODEL_NAME(name)
         TrainingJob._meta.get_field("name").run_validators(name)
@@ -125,7 +136,8 @@ def _name_check(name: str) -> None:
         ) from error
 
 
-def _base_check(method: str, base: LanguageModel | None) -> None:
+def base_check(method: str, base: LanguageModel | None) -> None:
+    """Raises ApplicationError for a model that `method` can't begin with."""
     if method == TrainingJob.Method.OCR:
         if base is not None:
             raise ApplicationError(
@@ -157,7 +169,8 @@ def _base_check(method: str, base: LanguageModel | None) -> None:
         )
 
 
-def _version_check(method: str, version: DatasetVersion, param: str) -> None:
+def version_check(method: str, version: DatasetVersion, param: str) -> None:
+    """Raises ApplicationError for rows that `method` can't learn from."""
     if not version.ready:
         raise ApplicationError(
             f"{version} has rows with errors: see its report. Mend them and import it again, or "

@@ -23,6 +23,7 @@ from ocr.engines.easyocr_models import (
     stock_recogniser,
 )
 from ocr.engines.line_finder import LineFinder
+from ocr.engines.recogniser_files import NAME, recogniser_files
 from ocr.engines.torch_library import import_torch
 from ocr.languages import AUTO
 
@@ -40,8 +41,9 @@ class EasyOcrEngine:
     """EasyOCR's pipeline, with its own option names.
 
     `recogniser` names a custom one, read from NAME.pth in `model_dir` and NAME.py, NAME.yaml in
-    `network_dir` (by default the same folder); without it the stock ones in `model_dir` serve, each
-    for its languages. `detector`: EasyOCR's `craft` or `dbnet18`, or `rapidocr` for PP-OCR's, which
+    `network_dir` (by default the same folder); `folder` is what a training of a recogniser has
+    left, in place of these three, and `label` what its version is called in results. Without either
+    the stock ones in `model_dir` serve, each for its languages. `detector`: EasyOCR's `craft` or `dbnet18`, or `rapidocr` for PP-OCR's, which
     needs no weights of EasyOCR's; `auto` is craft where its weights are. Any parameter of EasyOCR's
     `Reader.detect` and `Reader.recognize` is an option too. `alphabet`: the characters that a
     custom recogniser tells apart, None with the stock ones.
@@ -61,6 +63,8 @@ class EasyOcrEngine:
         device: str = devices.AUTO,
         languages: Collection[str] | None = None,
         recogniser: str | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        label: str = "",
         model_dir: str | os.PathLike[str] | None = None,
         network_dir: str | os.PathLike[str] | None = None,
         detector: Literal["auto", "craft", "dbnet18", "rapidocr"] = "auto",
@@ -85,6 +89,9 @@ class EasyOcrEngine:
         self._easyocr = importlib.import_module("easyocr.easyocr")
         # Its data loader asks for pinned memory with every line, GPU or not.
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        if folder is not None:
+            recogniser, model_dir = NAME, recogniser_files(Path(folder), engine=self.name).folder
+            network_dir = None
         where = devices.choose_torch(device)
         if threads:
             self._torch.set_num_threads(threads)
@@ -101,6 +108,7 @@ class EasyOcrEngine:
                 weights=self._folder / f"{recogniser}.pth",
                 network=networks / f"{recogniser}.py",
                 settings=networks / f"{recogniser}.yaml",
+                label=label,
             )
             self._custom.require_files()
             self.alphabet = self._custom.alphabet()

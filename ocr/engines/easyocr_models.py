@@ -82,12 +82,14 @@ class CustomRecogniser:
     """A recogniser in EasyOCR's custom format: NAME.py (its network), NAME.yaml, NAME.pth.
 
     NAME.py is run and NAME.pth unpickled, so both are to be trusted like the platform's own code.
+    `label`: what it is called in results, in place of its name.
     """
 
     name: str
     weights: Path
     network: Path
     settings: Path
+    label: str = ""
 
     def require_files(self) -> None:
         """Raises EngineUnavailable naming a file that is missing."""
@@ -109,7 +111,7 @@ class CustomRecogniser:
     def version(self) -> str:
         """Its name with a short hash of weights and settings."""
         digest = hashlib.sha256(self.weights.read_bytes() + self.settings.read_bytes())
-        return f"{self.name} {digest.hexdigest()[:12]}"
+        return f"{self.label or self.name} {digest.hexdigest()[:12]}"
 
     def _described(self) -> dict[str, Any]:
         return yaml.safe_load(self.settings.read_text(encoding="utf-8"))

@@ -25,17 +25,11 @@ if TYPE_CHECKING:
     from ocr.engines.rapidocr import Answer, Recogniser
 
 
-class OpenVinoNetworks:
-    """One detector, and as many recognisers as there are alphabets in use."""
+class OpenVinoDetector:
+    """PP-OCR's detector, each thread with a request of its own."""
 
     def __init__(
-        self,
-        detection: Path,
-        recognition: Path,
-        *,
-        threads: int,
-        precision: str,
-        cache_dir: str | None,
+        self, detection: Path, *, threads: int, precision: str, cache_dir: str | None
     ) -> None:
         self._core = ov.Core()
         if cache_dir is not None:
@@ -46,8 +40,6 @@ class OpenVinoNetworks:
         if precision in ("f32", "bf16"):
             self._config["INFERENCE_PRECISION_HINT"] = precision
         self._int8 = precision in ("auto", "int8") and _has_int8(self._core)
-        self._recognition = recognition
-        self.characters = _characters(self._core.read_model(recognition), recognition)
         self._detector = self._compile(_plain_tail(self._read(detection)), streams=1)
         self._requests = local()
         self.device = f"cpu openvino {_kernels(self._detector)}"
@@ -60,12 +52,6 @@ class OpenVinoNetworks:
         request.infer([page], share_inputs=True)
         return np.array(request.get_output_tensor(0).data[0, 0], np.float32)
 
-    def recogniser(self, keep: np.ndarray | None) -> Recogniser:
-        """A recogniser that chooses among the characters `keep` alone, or among all."""
-        model = _best_characters(self._read(self._recognition), keep)
-        # A line is too little work to share between threads; lines are read side by side instead.
-        return _LineReader(self._compile(model, streams=self._threads), self._threads)
-
     def _read(self, path: Path) -> ov.Model:
         """The file's network, in 8-bit integers where they are wanted and its ranges are known."""
         model = self._core.read_model(path)
@@ -76,6 +62,29 @@ class OpenVinoNetworks:
         return self._core.compile_model(
             from_bytes(model), "CPU", {**self._config, "NUM_STREAMS": streams}
         )
+
+
+class OpenVinoNetworks(OpenVinoDetector):
+    """One detector, and as many recognisers as there are alphabets in use."""
+
+    def __init__(
+        self,
+        detection: Path,
+        recognition: Path,
+        *,
+        threads: int,
+        precision: str,
+        cache_dir: str | None,
+    ) -> None:
+        super().__init__(detection, threads=threads, precision=precision, cache_dir=cache_dir)
+        self._recognition = recognition
+        self.characters = _characters(self._core.read_model(recognition), recognition)
+
+    def recogniser(self, keep: np.ndarray | None) -> Recogniser:
+        """A recogniser that chooses among the characters `keep` alone, or among all."""
+        model = _best_characters(self._read(self._recognition), keep)
+        # A line is too little work to share between threads; lines are read side by side instead.
+        return _LineReader(self._compile(model, streams=self._threads), self._threads)
 
 
 class _LineReader:

@@ -8,6 +8,7 @@ from ocr.models.options import ReadOptions
 from ocr.models.quality import PageScore
 from ocr.models.results import PageResult
 from ocr.models.review import Correction, PageReview
+from ocr.models.trained import TrainedEngine
 from ocr.models.watch import WatchedFile
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PageReview",
     "PageScore",
     "ReadOptions",
+    "TrainedEngine",
     "WatchedFile",
     "document_path",
 ]

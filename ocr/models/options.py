@@ -14,7 +14,7 @@ class ReadOptions(models.Model):
         USE = "use", "use where it is good"
         IGNORE = "ignore", "read every page as an image"
 
-    engine = models.CharField(max_length=50, default="auto")
+    engine = models.CharField(max_length=250, default="auto")
     language = models.CharField(max_length=100, default="auto")
     min_confidence = models.FloatField(help_text="lines below it are flagged, never dropped")
     dpi = models.PositiveIntegerField(help_text="at which PDF pages are drawn")

@@ -28,7 +28,7 @@ class PageScore(models.Model):
 
     result = models.OneToOneField(PageResult, on_delete=models.CASCADE, related_name="score")
     review = models.ForeignKey(PageReview, on_delete=models.CASCADE, related_name="scores")
-    engine = models.CharField(max_length=50)
+    engine = models.CharField(max_length=250)
     language = models.CharField(max_length=100)
     model_version = models.CharField(max_length=200, blank=True)
     read_at = models.DateTimeField(db_index=True, help_text="when the engine read the page")

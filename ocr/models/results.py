@@ -37,7 +37,7 @@ class PageResult(models.Model):
     dpi = models.PositiveIntegerField(null=True, blank=True)
     rotation = models.PositiveSmallIntegerField(default=0, help_text="degrees clockwise")
     skew = models.FloatField(default=0, help_text="degrees clockwise, left as it is")
-    engine = models.CharField(max_length=50, blank=True)
+    engine = models.CharField(max_length=250, blank=True)
     language = models.CharField(max_length=100, blank=True)
     model_version = models.CharField(max_length=200, blank=True)
     device = models.CharField(max_length=200, blank=True)

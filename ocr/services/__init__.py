@@ -29,6 +29,11 @@ from ocr.services.review import (
     review_release,
     review_reopen,
 )
+from ocr.services.trained import (
+    trained_engine_choose,
+    trained_engine_delete,
+    trained_engine_save,
+)
 
 __all__ = [
     "ReviewConflict",
@@ -57,5 +62,8 @@ __all__ = [
     "review_open",
     "review_release",
     "review_reopen",
+    "trained_engine_choose",
+    "trained_engine_delete",
+    "trained_engine_save",
     "upload_and_submit",
 ]

@@ -246,7 +246,7 @@ class LaneEngines(EngineCache):
         if spec.alias == self._main and self._options.count > 1 and on_cpu:
             more = self._options.count - 1
             with ThreadPoolExecutor(more) as loaders:
-                copies += loaders.map(lambda _: spec.backend_class()(**spec.options), range(more))
+                copies += loaders.map(lambda _: spec.build(), range(more))
         return Lanes(copies, self._options, traffic=self._traffic, told=self._told)
 
     @property

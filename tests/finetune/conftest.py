@@ -16,6 +16,11 @@ from finetune.models import DatasetImport, DatasetVersion
 from finetune.tasks import import_dataset
 from mlops.models import User
 
+# Tiny models, the same for all tests of a run.
+from tests.llm.conftest import random_model, shared_folder, trained_model
+
+__all__ = ["random_model", "shared_folder", "trained_model"]
+
 Importer = Callable[..., DatasetVersion]
 
 

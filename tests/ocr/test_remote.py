@@ -133,7 +133,7 @@ def test_the_client_gives_the_whole_answer(server: ModelServerProcess) -> None:
 def test_settings_offer_it_where_there_are_servers(settings) -> None:
     program = (
         "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'mlops.settings';"
-        "django.setup(); from mlops import engines; e = engines.specs('ocr');"
+        "django.setup(); from mlops import engines; e = engines.configured('ocr');"
         "print(e['remote'].backend_class().name, e['remote'].options)"
     )
 

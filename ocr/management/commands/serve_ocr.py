@@ -78,7 +78,7 @@ class Command(BaseCommand):
         """All engines of this process but `remote`: a server that asks itself never answers."""
         specs = {
             alias: spec
-            for alias, spec in engines.specs("ocr").items()
+            for alias, spec in engines.configured("ocr").items()
             if spec.backend_class().name != "remote"
         }
         if engine not in specs:
