@@ -46,9 +46,7 @@ class Receipt:
 
     def lines(self) -> list[tuple[str, np.ndarray]]:
         grey = cv2.cvtColor(self.page, cv2.COLOR_RGB2GRAY)
-        return [
-            (text, _cut(grey, box)) for text, box in zip(self.texts, self.boxes, strict=True)
-        ]
+        return [(text, _cut(grey, box)) for text, box in zip(self.texts, self.boxes, strict=True)]
 
 
 class Teller:
@@ -228,9 +226,7 @@ def run(given: argparse.Namespace, work: Path) -> None:
         f"({sum(len(one.texts) for one in unseen)} lines); {_threads()} threads"
     )
     began = time.monotonic()
-    first, first_cpu, checkpoint = trained(
-        drawn, epochs=given.drawn_epochs, characters=letters
-    )
+    first, first_cpu, checkpoint = trained(drawn, epochs=given.drawn_epochs, characters=letters)
     second, second_cpu, _ = trained(
         real, epochs=given.epochs, characters=letters, begin_with=checkpoint
     )

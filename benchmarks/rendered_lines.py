@@ -52,9 +52,7 @@ def made_up(random: Random, words: Sequence[str], letters: str) -> str:
 def drawn(text: str, random: Random, files: Sequence[str]) -> Image.Image:
     """Black on white, cut close, as a box around a line is."""
     size = random.randint(14, 40)
-    font = (
-        ImageFont.truetype(random.choice(files), size) if files else ImageFont.load_default(size)
-    )
+    font = ImageFont.truetype(random.choice(files), size) if files else ImageFont.load_default(size)
     left, top, right, bottom = font.getbbox(text)
     around = [random.randint(0, max(1, size // 5)) for _ in range(4)]
     width = max(1, int(right - left)) + around[0] + around[1]

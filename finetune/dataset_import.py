@@ -18,6 +18,7 @@ from django.db.models import Max
 from finetune.checks.whole import Earlier
 from finetune.intake import Intake, IntakeOptions, take_in
 from finetune.models import Dataset, DatasetImport, DatasetVersion
+from finetune.product_extractions import EXTRACTION, ExtractionSource
 from finetune.product_rows import ReviewSource
 from finetune.reading import HubSource, Source, open_source
 from finetune.report import trainable
@@ -42,7 +43,9 @@ def run(job: DatasetImport, context: JobContext) -> None:
         if job.version_id is None:
             _take_in(job, context)
         if method := job.options.get("method"):
-            version_check(job.version, method)
+            # Anew: its dataset's kind has only now become known.
+            version = DatasetVersion.objects.select_related("dataset").get(pk=job.version_id)
+            version_check(version, method)
     if job.file:
         job.file.storage.delete(job.file.name)
     context.progress(100, 100)
@@ -105,7 +108,10 @@ def _source(job: DatasetImport) -> Iterator[Source]:
     if job.origin == DatasetImport.Origin.HUB:
         yield HubSource(job.source)
     elif job.origin == DatasetImport.Origin.REVIEWS:
-        yield ReviewSource(make=job.options["make"], reviews=job.options["reviews"])
+        if job.options["make"] == EXTRACTION:
+            yield ExtractionSource(job.options["extractions"])
+        else:
+            yield ReviewSource(make=job.options["make"], reviews=job.options["reviews"])
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield open_source(_local(job, Path(folder)))

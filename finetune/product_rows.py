@@ -1,7 +1,7 @@
 """Datasets out of the platform's own rows: what people have corrected is what models learn from.
 
-A maker turns rows of the database into records; further ones (accepted extractions) go beside
-these, in MAKERS.
+A maker turns rows of the database into records. Accepted extractions are
+`finetune.product_extractions`'.
 """
 
 from __future__ import annotations

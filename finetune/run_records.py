@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from mlops.tracking import Point, RunRecord
@@ -10,6 +11,8 @@ from mlops.tracking import Point, RunRecord
 if TYPE_CHECKING:
     from finetune.models import Evaluation, Sweep, TrainingJob
 
+# Characters that MLflow refuses in names; a figure of extractions holds a field's.
+NOT_TAKEN = re.compile(r"[^\w./ -]", re.ASCII)
 EXPERIMENT = "finetune"
 # Points that one call sends while the job runs.
 MOST_POINTS = 2000
@@ -72,7 +75,7 @@ def evaluation_record(evaluation: Evaluation) -> RunRecord:
     """One run an evaluation: each side's figures under its own name."""
     figures = evaluation.result.get("sides", [])
     metrics = {
-        f"side{number}.{name}": float(figure["value"])
+        f"side{number}.{NOT_TAKEN.sub('_', name)}": float(figure["value"])
         for number, side in enumerate(figures, 1)
         for name, figure in side.get("figures", {}).items()
         if figure["value"] is not None and math.isfinite(figure["value"])

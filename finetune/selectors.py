@@ -170,7 +170,12 @@ def dataset_version_find(
 
 def training_base_find(name: str, *, param: str = "base") -> LanguageModel:
     """A model by its name, or by an alias that stands for it alone. Raises ApplicationError."""
-    found = name_find(name)
+    try:
+        found = name_find(name)
+    except ApplicationError as error:
+        raise ApplicationError(
+            error.message, code=error.code, status=error.status, param=param
+        ) from error
     if isinstance(found, LanguageModel):
         return found
     targets = list(found.targets.select_related("model__base"))

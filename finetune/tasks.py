@@ -26,17 +26,22 @@ def import_dataset(job_id: str) -> dict[str, str]:
 def train(job_id: str) -> dict[str, str]:
     """Trains whoever's turn it is: a message says only that there is one job more to do."""
     for job in turns():
-        status = jobs.execute(
-            TrainingJob,
-            job.pk,
-            training_run.run,
-            related=["owner", "base", "dataset_version", "validation_version", "parent"],
-        )
+        status = train_job(str(job.pk))
         if status != SKIPPED:
             if job.parent_id is not None:
                 advance(job.parent_id)
             return {"job": str(job.pk), "status": status}
     return {"job": job_id, "status": SKIPPED}
+
+
+def train_job(job_id: str) -> str:
+    """Runs this one job, whoever's turn it is; its status then."""
+    return jobs.execute(
+        TrainingJob,
+        job_id,
+        training_run.run,
+        related=["owner", "base", "dataset_version", "validation_version", "parent"],
+    )
 
 
 @app.task(name=Evaluation.KIND, track_started=False)

@@ -28,7 +28,7 @@ def cards(user: User) -> list[Card]:
     may_look = user.has_perm("llm.view_languagemodel")
     return [
         Card(
-            "Models in memory",
+            "Models loaded",
             f"{loaded:,}",
             f"{callable_:,} may be called",
             "network_intelligence",

@@ -13,15 +13,15 @@ WEIGHTS, TOKENIZER = ("model", "peft"), "components/tokenizer"
 def local_path(source: str) -> str:
     """A path or hub name that an engine can load.
 
-    What is kept in the storage (`stored:`) or registered with MLflow (`models:/`) is fetched. Raises
-    EngineUnavailable if it can't be reached or isn't there.
+    What is kept in the storage (`stored:`) or registered with MLflow (`models:/`) is fetched.
+    Raises EngineUnavailable if it can't be reached or isn't there.
     """
     if not source.startswith((STORED, REGISTERED)):
         return source
-    return str(_loadable(fetched(source)))
+    return str(loadable(fetched(source)))
 
 
-def _loadable(folder: Path) -> Path:
+def loadable(folder: Path) -> Path:
     """The folder that holds config and weights, with the tokenizer beside them."""
     found = next((folder / name for name in WEIGHTS if (folder / name).is_dir()), folder)
     tokenizer = folder / TOKENIZER

@@ -101,6 +101,13 @@ def start_maintenance(sender: Any, **_: Any) -> None:
     sender.app.deliverer.start()
 
 
+@signals.beat_init.connect
+def sign_for_the_scheduler(**_: Any) -> None:
+    from mlops import alive
+
+    alive.sign_for_the_scheduler()
+
+
 @signals.worker_shutting_down.connect
 def stop_maintenance(**_: Any) -> None:
     for name in ("maintenance", "deliverer"):

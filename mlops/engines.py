@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -133,6 +134,12 @@ def specs(family: str) -> dict[str, EngineSpec]:
     return configured(family) | _listed(family)
 
 
+def specs_for(family: str, aliases: Iterable[str]) -> dict[str, EngineSpec]:
+    """As `specs`, for commands that may run without a database: it is asked only where one of the
+    names is as those of trained engines are (`kind:name`)."""
+    return specs(family) if any(":" in alias for alias in aliases) else configured(family)
+
+
 def _listed(family: str) -> dict[str, EngineSpec]:
     from django.conf import settings
     from django.utils.module_loading import import_string
@@ -143,9 +150,7 @@ def _listed(family: str) -> dict[str, EngineSpec]:
 
 def spec(family: str, alias: str) -> EngineSpec:
     """One engine's entry. Raises ApplicationError naming those that exist."""
-    found = configured(family)
-    if alias not in found:
-        found |= _listed(family)
+    found = specs_for(family, [alias])
     if alias not in found:
         raise ApplicationError(
             f"There is no engine '{alias}'. Choose one of: {', '.join(sorted(found))}.",
@@ -158,9 +163,8 @@ def spec(family: str, alias: str) -> EngineSpec:
 def cache(family: str) -> EngineCache:
     """This process's loaded engines of the family; it knows of those trained until now."""
     found = _loaded(family)
-    if listed := _listed(family):
-        kept = {alias: spec for alias, spec in found.specs.items() if not spec.only_asked}
-        found.learn(kept | listed)
+    known = {alias: spec for alias, spec in found.specs.items() if not spec.only_asked}
+    found.learn(known | _listed(family))
     return found
 
 

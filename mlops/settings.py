@@ -90,7 +90,9 @@ TEMPLATES = [
         },
     },
 ]
-ROOT_URLCONF = "mlops.urls"
+# "all": the console and the APIs; "user": the APIs alone, for a port that the public reaches.
+URLS = env.str("URLS", "all")
+ROOT_URLCONF = "mlops.urls" if URLS == "all" else "mlops.urls_user"
 ASGI_APPLICATION = "mlops.asgi.application"
 AUTH_USER_MODEL = "mlops.User"
 # Its only table is replaced by ApiKey, but its migrations would make it all the same.
@@ -225,7 +227,13 @@ MAINTENANCE_STEPS = [
     "finetune.training.registry.versions_register",
 ]
 # The same for workers alone: functions of the queues that the worker consumes.
-WORKER_STEPS = ["llm.upkeep.models_keep", "finetune.sweeps.advance.sweeps_advance"]
+WORKER_STEPS = [
+    "mlops.alive.sign",
+    "llm.upkeep.models_keep",
+    "finetune.sweeps.advance.sweeps_advance",
+]
+# Touched by a worker in each round, for health checks; "": none.
+ALIVE_FILE = env.str("ALIVE_FILE", "")
 QUEUE_SEEN_SECONDS = env.float("QUEUE_SEEN_SECONDS", 60)
 READY_QUEUES = env.list("READY_QUEUES", default=["ocr"])
 
@@ -386,6 +394,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "JobStatusEnum": "mlops.models.Job.Status",
         "ModelInstanceStateEnum": "llm.models.ModelInstance.State",
+        "DatasetStateEnum": "finetune.models.DatasetVersion.State",
     },
     "SCHEMA_PATH_PREFIX": r"/api/v1",
 }

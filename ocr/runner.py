@@ -110,6 +110,7 @@ def help_pages(pk: str) -> int:
     read, context, shared = 0, JobContext(job), SharedPages(job)
     if not shared.unread().exists():
         return 0
+    cache = engines.cache("ocr")
     try:
         with (
             local_copy(job.document) as path,
@@ -121,7 +122,7 @@ def help_pages(pk: str) -> int:
                     if page is None:
                         break
                     number, page_id = page
-                    outcome = read_page(source, number - 1, read_request(job), engines.cache("ocr"))
+                    outcome = read_page(source, number - 1, read_request(job), cache)
                     store(job, page_id, outcome)
                     read += 1
     except (WorkerStopping, LeaseLost, JobCancelled):

@@ -93,7 +93,7 @@ def examine(spec: EngineSpec, *, read: bool) -> Examination:
     started = time.perf_counter()
     engine, loaded, trials = None, 0.0, []
     try:
-        engine = spec.backend_class()(**spec.options)
+        engine = spec.build()
         loaded = time.perf_counter() - started
         trials = run_self_test(engine) if read else []
         error = _misread(trials)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Prepares .venv and the system's programs; does nothing where that is done already.
 #
-#   scripts/setup.sh demo      what the platform needs to run here
-#   scripts/setup.sh demo-llm  and language models, with torch
-#   scripts/setup.sh lint      and the tools of development
-#   scripts/setup.sh test      and the servers and the browser that tests use
+#   scripts/setup.sh demo           what the platform needs to run here
+#   scripts/setup.sh demo-llm       and language models, with torch
+#   scripts/setup.sh demo-finetune  and training on top of that
+#   scripts/setup.sh lint           and the tools of development
+#   scripts/setup.sh test           and the servers and the browser that tests use
 #
 # PYTHON names the interpreter to build on. uv is used where there is one, else pip; both keep to
 # their own settings (UV_*, PIP_*).
@@ -16,15 +17,16 @@ torch=""
 case "$set_name" in
     demo) roles="web ocr" packages="tesseract-ocr tesseract-ocr-kor fonts-nanum" ;;
     demo-llm) roles="web ocr demo-llm" torch=requirements/torch.txt packages="" ;;
+    demo-finetune) roles="web ocr demo-finetune" torch=requirements/torch.txt packages="" ;;
     lint) roles="web ocr dev" packages="" ;;
     test)
         # Every engine that the product names is tested, so all of them are installed.
-        roles="web ocr ocr-paddle ocr-easyocr ocr-transformers llm dev"
+        roles="web ocr ocr-paddle ocr-easyocr ocr-transformers llm finetune dev"
         torch=requirements/torch.txt
         packages="tesseract-ocr tesseract-ocr-kor fonts-nanum redis-server postgresql chromium poppler-utils"
         ;;
     *)
-        sed -n 's/^# \{0,1\}//; 2,7p' "$0" >&2
+        sed -n 's/^# \{0,1\}//; 2,8p' "$0" >&2
         exit 2
         ;;
 esac

@@ -17,8 +17,10 @@ from unfold.decorators import display as column
 
 from finetune import services
 from finetune.admin.forms import UploadForm
+from finetune.admin.from_extractions import from_extractions_view
 from finetune.admin.from_reviews import from_reviews_view
 from finetune.models import Dataset, DatasetVersion
+from llm.models import StoredFile
 from mlops import display
 from mlops.exceptions import ApplicationError
 
@@ -122,9 +124,14 @@ class DatasetAdmin(ModelAdmin):
         return super().change_view(request, object_id, form_url, extra | (extra_context or {}))
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(from_reviews_view)
+        view = self.admin_site.admin_view
         return [
-            path("from-reviews/", view, name="finetune_dataset_from_reviews"),
+            path("from-reviews/", view(from_reviews_view), name="finetune_dataset_from_reviews"),
+            path(
+                "from-extractions/",
+                view(from_extractions_view),
+                name="finetune_dataset_from_extractions",
+            ),
             *super().get_urls(),
         ]
 
@@ -137,7 +144,10 @@ class DatasetAdmin(ModelAdmin):
             raise PermissionDenied
         sent = request.method == "POST"
         initial = {"name": request.GET.get("name", "")}
-        form = UploadForm(request.POST, request.FILES) if sent else UploadForm(initial=initial)
+        files = StoredFile.objects.visible_to(request.user).unexpired()
+        files = files.filter(purpose=StoredFile.Purpose.FINE_TUNE)
+        given = (request.POST, request.FILES) if sent else ()
+        form = UploadForm(*given, files=files, initial=initial)
         if sent and form.is_valid():
             options = form.options()
             try:

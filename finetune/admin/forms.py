@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminFileFieldWidget,
@@ -15,6 +16,7 @@ from unfold.widgets import (
 )
 
 from finetune.formats import FORMATS
+from llm.models import StoredFile
 
 
 class OptionsForm(forms.Form):
@@ -61,6 +63,14 @@ class OptionsForm(forms.Form):
 
 class UploadForm(OptionsForm):
     file = forms.FileField(required=False, allow_empty_file=True, widget=UnfoldAdminFileFieldWidget)
+    stored = forms.ModelChoiceField(
+        StoredFile.objects.none(),
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        label="Or a file that is here",
+        empty_label="none",
+        help_text="Uploaded for fine-tuning before, in the console or by /v1/files.",
+    )
     hub = forms.CharField(
         required=False,
         widget=UnfoldAdminTextInputWidget,
@@ -85,7 +95,11 @@ class UploadForm(OptionsForm):
         label="Longest row, tokens",
         help_text="Longer ones are flagged.",
     )
-    field_order = ["file", "hub", "name", "licence", "format", "group_by", "max_tokens"]
+    field_order = ["file", "stored", "hub", "name", "licence", "format", "group_by", "max_tokens"]
+
+    def __init__(self, *args: Any, files: QuerySet[StoredFile], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["stored"].queryset = files
 
     def options(self) -> dict[str, Any]:
         given = super().options()

@@ -16,6 +16,7 @@ from finetune.api.serializers import (
     DatasetImportSerializer,
     DatasetSerializer,
     DatasetUploadSerializer,
+    FromExtractionsSerializer,
     FromReviewsSerializer,
 )
 from finetune.models import Dataset, DatasetImport, DatasetVersion
@@ -84,6 +85,18 @@ class DatasetViewSet(
         options = {"reviews": ACCEPTED, **given.validated_data}
         job, headers = once(
             request, lambda: services.dataset_from_reviews(owner=request.user, **options)
+        )
+        return accepted(request, job, headers)
+
+    @extend_schema(request=FromExtractionsSerializer, responses={202: DatasetImportSerializer})
+    @action(detail=False, methods=["post"])
+    def from_extractions(self, request: Request) -> Response:
+        """Makes a version out of accepted extractions: what a model is asked, and the values."""
+        given = FromExtractionsSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        options = {"extractions": ACCEPTED, **given.validated_data}
+        job, headers = once(
+            request, lambda: services.dataset_from_extractions(owner=request.user, **options)
         )
         return accepted(request, job, headers)
 

@@ -74,6 +74,14 @@ class FromReviewsSerializer(ImportOptionsSerializer):
     )
 
 
+class FromExtractionsSerializer(ImportOptionsSerializer):
+    extractions = serializers.ListField(
+        child=serializers.UUIDField(),
+        required=False,
+        help_text="ids of accepted extractions; default: all that you may see",
+    )
+
+
 class VersionSummarySerializer(serializers.ModelSerializer):
     url = serializers.SerializerMethodField()
 

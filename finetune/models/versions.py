@@ -13,6 +13,8 @@ from finetune.models.datasets import DatasetVersion
 from finetune.models.training import TrainingJob
 from llm.models import LanguageModel
 from mlops.models import User
+from ocr.models import TrainedEngine
+from ocr.trained import aliases as engine_names
 
 
 class ModelVersionQuerySet(models.QuerySet):
@@ -114,6 +116,14 @@ class ModelVersion(models.Model):
     def folder(self) -> str:
         """Where its files lie in the storage."""
         return f"models/{self.pk.hex[:2]}/{self.pk}"
+
+    @property
+    def called_by(self) -> list[str]:
+        """What requests call it by; none where it isn't callable."""
+        if self.form != self.Form.RECOGNISER:
+            return [self.language_model.name] if self.language_model else []
+        engine = TrainedEngine.objects.filter(name=self.name, number=self.number).first()
+        return engine_names(engine) if engine else []
 
     @property
     def source(self) -> str:

@@ -3,6 +3,7 @@
 from finetune.services.datasets import (
     bad_rows_drop,
     dataset_delete,
+    dataset_from_extractions,
     dataset_from_reviews,
     dataset_import,
     import_retry,
@@ -12,6 +13,7 @@ from finetune.services.datasets import (
 __all__ = [
     "bad_rows_drop",
     "dataset_delete",
+    "dataset_from_extractions",
     "dataset_from_reviews",
     "dataset_import",
     "import_retry",

@@ -16,13 +16,14 @@ from django.db.models.functions import Now
 
 from finetune.formats import FORMATS
 from finetune.models import Dataset, DatasetImport, DatasetVersion
+from finetune.product_extractions import EXTRACTION, extractions_of
 from finetune.product_rows import ACCEPTED, MAKERS, reviews_of
 from finetune.reading import HubSource, is_hub_name
 from finetune.report import trainable
 from finetune.splits import Shares
 from finetune.version_files import version_files_delete
 from llm.files import clean_name
-from llm.models import LanguageModel, StoredFile
+from llm.models import ExtractionJob, LanguageModel, StoredFile
 from mlops.exceptions import ApplicationError, NotAllowed
 from mlops.models import Job, User
 from mlops.services import job_enqueue, job_retry, webhook_url_check
@@ -58,7 +59,7 @@ def dataset_import(
     """
     if [file is not None, stored is not None, bool(hub)].count(True) != 1:
         raise ApplicationError(
-            "Give one of 'file' (an upload), 'file_id' (of /v1/files) and 'hub' (hub:org/name).",
+            "Give either 'file' (an upload), 'file_id' (of /v1/files) or 'hub' (hub:org/name).",
             code="file_or_hub",
             param="file",
         )
@@ -131,6 +132,43 @@ def dataset_from_reviews(
     source = f"{len(ids):,} reviewed page{'' if len(ids) == 1 else 's'}"
     origin = DatasetImport.Origin.REVIEWS
     job = _job(owner, name, origin, source, checked, 5, "")
+    return _submitted(job, owner, name, description)
+
+
+def dataset_from_extractions(
+    *,
+    owner: User,
+    name: str,
+    extractions: Sequence[str] | str = ACCEPTED,
+    description: str = "",
+    **options: Any,
+) -> DatasetImport:
+    """A job that makes a version out of accepted extractions: the request to a model as the
+    platform makes it, answered by the values that somebody has vouched for.
+
+    `extractions`: ids, or "accepted" for all that the owner may see. Raises ApplicationError.
+    """
+    seen = ExtractionJob.objects.visible_to(owner)
+    seen = seen.filter(accepted_at__isnull=False).order_by("created_at")
+    if extractions != ACCEPTED:
+        seen = seen.filter(pk__in=list(extractions))
+    ids = extractions_of([str(pk) for pk in seen.values_list("pk", flat=True)[: MOST_REVIEWS + 1]])
+    if not ids:
+        raise ApplicationError(
+            "None of these extractions is accepted: a dataset is made of values that somebody has "
+            "vouched for. Review and accept some first.",
+            code="nothing_accepted",
+            param="extractions",
+        )
+    if len(ids) > MOST_REVIEWS:
+        raise ApplicationError(
+            f"More than {MOST_REVIEWS:,} extractions; choose fewer of them.",
+            code="too_many",
+            param="extractions",
+        )
+    checked = import_options(**options) | {"make": EXTRACTION, "extractions": ids}
+    source = f"{len(ids):,} accepted extraction{'' if len(ids) == 1 else 's'}"
+    job = _job(owner, name, DatasetImport.Origin.REVIEWS, source, checked, 5, "")
     return _submitted(job, owner, name, description)
 
 

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from finetune.engines.configs import KINDS, config_of
-from finetune.models import DatasetImport, DatasetVersion, Sweep, TrainingJob
+from finetune.models import DatasetImport, DatasetVersion, ModelVersion, Sweep, TrainingJob
 from llm.models import LanguageModel
 from llm.models.language_models import MODEL_NAME
 from mlops.exceptions import ApplicationError
@@ -57,6 +57,7 @@ def training_job_submit(
     """
     config = config_of(method, options or {})
     name_check(name)
+    _name_free(owner, name)
     base_check(method, base)
     for version, param in ((dataset_version, "dataset"), (validation_version, "validation")):
         if version is not None:
@@ -134,6 +135,18 @@ def name_check(name: str) -> None:
         raise ApplicationError(
             f"name: {error.messages[0]}", code="invalid_name", param="name"
         ) from error
+
+
+def _name_free(owner: User | None, name: str) -> None:
+    """Versions of one name follow each other: only who may change them adds to another's."""
+    if owner is None or owner.has_perm("finetune.change_modelversion"):
+        return
+    if ModelVersion.objects.filter(name=name).exclude(owner=owner).exists():
+        raise ApplicationError(
+            f"There are versions of '{name}' that are another's. Choose another name.",
+            code="name_taken",
+            param="name",
+        )
 
 
 def base_check(method: str, base: LanguageModel | None) -> None:

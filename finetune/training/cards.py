@@ -65,7 +65,8 @@ def _parity(version: ModelVersion) -> str:
         if isinstance(side, dict) and "max_difference" in side
     ]
     verdict = "Fit" if found.get("fit") else "Unfit"
+    unit = "scores" if version.form == ModelVersion.Form.RECOGNISER else "log-probabilities"
     return (
-        f"{verdict}: what was trained against what is served, in log-probabilities, may differ by "
+        f"{verdict}: what was trained against what is served, in {unit}, may differ by "
         f"{found.get('tolerance')}.\n\n" + _table(("Against", "Largest difference"), sides)
     )

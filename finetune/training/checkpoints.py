@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -68,6 +69,13 @@ def newest(job: TrainingJob, folder: Path, warn: Callable[[str], None]) -> Path 
             continue
         return local
     return None
+
+
+def lay_best(job: TrainingJob, folder: Path) -> None:
+    """The best one beside the newest, where it can be had: the result may be made of it."""
+    for checkpoint in job.checkpoints.filter(removed=False, best=True):
+        with contextlib.suppress(FolderMissing):
+            folder_get(checkpoint.folder, folder / CHECKPOINTS / checkpoint.name)
 
 
 def clear_newer(folder: Path, kept: Path | None, known: set[str]) -> None:

@@ -51,7 +51,7 @@ class Child:
         self._events.unlink(missing_ok=True)
         (folder / STOP).unlink(missing_ok=True)
         self._read = 0
-        with (folder / LOG).open("ab") as log:
+        with (folder / LOG).open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *_launch(processes), "-m", module, *arguments],
                 cwd=settings.BASE_DIR,
@@ -124,6 +124,9 @@ def _launch(processes: int) -> list[str]:
         return []
     launch = ["-m", "accelerate.commands.launch", "--num_processes", str(processes)]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    # Left to itself, accelerate gives each process one thread.
+    threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)) // processes)
+    launch += ["--num_cpu_threads_per_process", str(max(1, threads))]
     return launch + (["--multi_gpu"] if processes > 1 else [])
 
 

@@ -20,6 +20,7 @@ from llm.services.models import alias_save, model_save
 from mlops.exceptions import ApplicationError, JobFailed
 from mlops.stored_folders import Files, folder_files, folder_put
 from mlops.tracking import TrackingUnavailable
+from ocr.services import trained_engine_save
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ def keep(job: TrainingJob, folder: Path, finished: Finished, recorder: Recorder)
         )
     elif job.serve:
         make_callable(version, job)
-        recorder.tell(INFO, f"It can be called as {version.language_model or version}.")
+        recorder.tell(INFO, f"It can be called as {' or '.join(version.called_by)}.")
     curves_file(job)
     try:
         registry.register(version)
@@ -141,4 +142,17 @@ def make_callable(version: ModelVersion, job: TrainingJob) -> None:
 
 
 def _engine_save(version: ModelVersion) -> None:
-    log.info("recogniser_kept", version=str(version.pk))
+    try:
+        trained_engine_save(
+            name=version.name,
+            number=version.number,
+            source=version.source,
+            languages=version.facts["languages"],
+            characters=version.facts["characters"],
+            cer=version.facts["metrics"].get("eval_cer"),
+        )
+    except ApplicationError as error:
+        raise JobFailed(
+            f"The result is kept as {version}, but no engine can be made of it: {error.message}",
+            code=error.code,
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import time
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 TRAINER = "finetune.engines.process"
 # How often the job's row is looked at while a trainer works.
 LOOK_SECONDS = 1.0
+# As subprocess and torch.distributed name what ended a process.
+SIGNALLED = re.compile(r"\bSIG(?:KILL|SEGV|ABRT|BUS|TERM|FPE|ILL)\b")
 ASKED = (JobCancelled, JobHeld, WorkerStopping)
 
 
@@ -44,6 +47,7 @@ def run(job: TrainingJob, context: JobContext) -> None:
             spec = _spec(job, folder, recorder)
             recorder.phase(job.Phase.DEVICE)
             with devices.held(config.device, config.processes, look) as held:
+                recorder.phase(job.Phase.LOADING)
                 finished = _train(job, folder, spec, held, recorder, context)
             if isinstance(finished, Looked):
                 TrainingJob.objects.filter(pk=job.pk).update(dry_report=finished.report)
@@ -84,9 +88,11 @@ def _spec(job: TrainingJob, folder: Path, recorder: Recorder) -> TrainSpec:
     begin_with = resume = ""
     if not job.dry_run:
         found = checkpoints.newest(job, folder, warn)
+        checkpoints.lay_best(job, folder)
         checkpoints.clear_newer(folder, found, {one.name for one in job.checkpoints.all()})
         resume = str(found or "")
-    if (other := job.options.get("resume_from")) and not resume:
+    if other := job.options.get("resume_from"):
+        # Preferences are learned against the weights that the job began with.
         begin_with = str(_checkpoint_of(other, folder, warn))
     shutil.rmtree(folder / RESULT, ignore_errors=True)
     base = job.base
@@ -157,7 +163,7 @@ def _train(
         raise asked
     if isinstance(recorder.last, Failed):
         raise _failed(recorder.last)
-    raise _gone(job, status, words)
+    raise _gone(job, recorder, status, words)
 
 
 def _fields(spec: TrainSpec) -> dict[str, object]:
@@ -175,19 +181,31 @@ def _failed(failed: Failed) -> JobFailed:
     return JobFailed(failed.message, code=failed.code)
 
 
-def _gone(job: TrainingJob, status: int | None, words: str) -> Exception:
+def _gone(job: TrainingJob, recorder: Recorder, status: int | None, words: str) -> Exception:
     """The trainer has ended without a word: killed, or broken before it could speak."""
-    if status is None or status >= 0:
+    killed = _signal(status, words)
+    if not killed:
         return JobFailed(
             f"The trainer ended with status {status} and without a result. What it said last:\n"
             f"{words}",
             code="trainer_broken",
         )
-    name = signal.Signals(-status).name
     if job.attempts >= job.max_attempts:
         return JobFailed(
-            f"The trainer was killed ({name}) in each of {job.attempts} attempts. If memory ran "
+            f"The trainer was killed ({killed}) in each of {job.attempts} attempts. If memory ran "
             "out: lower 'batch_size' or 'max_length', or turn 'gradient_checkpointing' on.",
             code="trainer_killed",
         )
-    return JobInterrupted(f"The trainer was killed ({name}); it goes on from its last checkpoint.")
+    recorder.tell(WARN, f"The trainer was killed ({killed}); it goes on from its last checkpoint.")
+    return JobInterrupted(f"The trainer was killed ({killed}).")
+
+
+def _signal(status: int | None, words: str) -> str:
+    """The signal that ended the trainer; "" if it was none.
+
+    accelerate stands between it and us, ends with 1 and says in words what it has seen.
+    """
+    if status is not None and status < 0:
+        return signal.Signals(-status).name
+    said = SIGNALLED.search(words)
+    return said[0] if said else ""

@@ -41,12 +41,13 @@ class EasyOcrEngine:
     """EasyOCR's pipeline, with its own option names.
 
     `recogniser` names a custom one, read from NAME.pth in `model_dir` and NAME.py, NAME.yaml in
-    `network_dir` (by default the same folder); `folder` is what a training of a recogniser has
-    left, in place of these three, and `label` what its version is called in results. Without either
-    the stock ones in `model_dir` serve, each for its languages. `detector`: EasyOCR's `craft` or `dbnet18`, or `rapidocr` for PP-OCR's, which
-    needs no weights of EasyOCR's; `auto` is craft where its weights are. Any parameter of EasyOCR's
-    `Reader.detect` and `Reader.recognize` is an option too. `alphabet`: the characters that a
-    custom recogniser tells apart, None with the stock ones.
+    `network_dir` (by default the same folder). `folder` stands for these three where a training
+    made the recogniser, and `label` is what its version is called in results. Without either the
+    stock ones in `model_dir` serve, each for its languages. `detector`: EasyOCR's `craft` or
+    `dbnet18`, or `rapidocr` for PP-OCR's, which needs no weights of EasyOCR's; `auto` is craft
+    where its weights are. Any parameter of EasyOCR's `Reader.detect` and `Reader.recognize` is an
+    option too. `alphabet`: the characters that a custom recogniser tells apart, None with the stock
+    ones.
     """
 
     name: ClassVar[str] = "easyocr"

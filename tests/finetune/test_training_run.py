@@ -148,6 +148,17 @@ def test_a_killed_trainer_goes_on_from_its_last_checkpoint(
     assert [point.step for point in job.metrics.all()] == list(range(1, 21))
 
 
+def test_a_killed_trainer_is_known_behind_accelerate(
+    imported: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with 1 itself, and says in its last words what it has seen."""
+    monkeypatch.undo()
+    monkeypatch.setattr(run, "TRAINER", "tests.fake_trainer")
+    job = do(submit(imported(order(die=13))))
+    assert (job.status, job.attempts) == ("queued", 1)
+    assert "was killed (SIGKILL)" in messages(job)
+
+
 def test_another_machine_goes_on_from_the_storage(
     imported: Importer, uncut: list[float], settings: Any, tmp_path: Path
 ) -> None:
@@ -393,6 +404,16 @@ def test_turns_are_fair_between_users(imported: Importer) -> None:
     # A message says only that somebody may go: the one whose turn it is goes.
     do(waiting[1])
     assert fresh(urgent).status == "succeeded" and fresh(waiting[1]).status == "queued"
+
+
+def test_a_name_belongs_to_whoever_has_versions_of_it(imported: Importer) -> None:
+    version = imported(order())
+    do(submit(version))
+    other = User.objects.create_user("other")
+    with pytest.raises(ApplicationError, match="another's") as told:
+        submit(version, other)
+    assert told.value.param == "name"
+    submit(version, other, name="mine")
 
 
 @pytest.mark.parametrize(

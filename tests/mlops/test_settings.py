@@ -33,6 +33,16 @@ def settings_of(folder: Path, **env: str) -> list:
     return json.loads(out)
 
 
+def settings_value(folder: Path, name: str, **env: str) -> str:
+    show = "import sys, mlops.settings as found; sys.stdout.write(str(getattr(found, sys.argv[1])))"
+    return subprocess.check_output(
+        [sys.executable, "-c", show, name],
+        cwd=ROOT,
+        env={**os.environ, "DATA_DIR": str(folder), "ENV_FILE": os.devnull, **env},
+        text=True,
+    )
+
+
 def test_embedded_defaults_keep_to_the_data_folder(tmp_path: Path) -> None:
     database, broker, options, storage, key, mlflow = settings_of(tmp_path)
     assert database["ENGINE"] == "django.db.backends.sqlite3"
@@ -83,4 +93,8 @@ def test_every_variable_is_documented() -> None:
     )
     assert len(names) > 30
     assert names <= documented
-    assert documented <= names | {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    stack = [ROOT / "compose.yml", *(ROOT / "docker").glob("compose.*.yml")]
+    compose = {one for file in stack for one in re.findall(r"\$\{([A-Z]\w+)", file.read_text())}
+    assert len(compose) > 30
+    assert compose <= documented
+    assert documented <= names | compose | {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}

@@ -154,7 +154,7 @@ class Command(BaseCommand):
     def _options(self, options: dict[str, Any]) -> BatchOptions:
         try:
             routing.choose(
-                engines.specs("ocr"),
+                engines.specs_for("ocr", [options["engine"]]),
                 engine=options["engine"],
                 languages=parse_languages(options["language"]),
                 default=settings.OCR_DEFAULT_ENGINE,

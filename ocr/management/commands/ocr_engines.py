@@ -70,9 +70,7 @@ class Command(BaseCommand):
 
 
 def _chosen(aliases: list[str]) -> list[EngineSpec]:
-    known = engines.configured("ocr")
-    if not known.keys() >= set(aliases):
-        known = engines.specs("ocr")
+    known = engines.specs_for("ocr", aliases)
     if unknown := [alias for alias in aliases if alias not in known]:
         raise CommandError(
             f"There is no engine {', '.join(unknown)}. Choose among: {', '.join(known)}."

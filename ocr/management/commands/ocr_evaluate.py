@@ -106,7 +106,7 @@ class Command(BaseCommand):
         try:
             for engine in options["engine"]:
                 routing.choose(
-                    engines.specs("ocr"),
+                    engines.specs_for("ocr", [engine]),
                     engine=engine,
                     languages=parse_languages(options["language"]),
                     default=settings.OCR_DEFAULT_ENGINE,

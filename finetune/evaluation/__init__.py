@@ -1,0 +1,1 @@
+"""Evaluations: models side by side on the same frozen rows, with intervals that say how sure."""
