@@ -1,6 +1,6 @@
 # `make` alone says what there is. ARGS goes to the command: make test ARGS="-k ocr"
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-llm run setup test lint clean
+.PHONY: help demo demo-llm demo-finetune run setup test lint clean
 
 PY := .venv/bin/python
 # Two processes of tests, a file's together: its engines and servers are loaded once.
@@ -15,6 +15,10 @@ demo: setup ## install what is missing, then show the platform at work
 demo-llm: ## train a small language model, serve it, and ask it with OpenAI's client
 	@scripts/setup.sh demo-llm
 	@$(PY) manage.py demo_llm $(ARGS)
+
+demo-finetune: ## train a LoRA adapter on a small dataset, compare before and after, call it
+	@scripts/setup.sh demo-finetune
+	@$(PY) manage.py demo_finetune $(ARGS)
 
 run: setup ## the whole platform in one process, without other servers
 	@$(PY) manage.py run $(ARGS)
