@@ -7,7 +7,7 @@ PY := .venv/bin/python
 TWO := -n 2 --dist loadfile
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: setup ## install what is missing, then show the platform at work
 	@$(PY) manage.py demo $(ARGS)
@@ -39,6 +39,36 @@ lint: ## style, layers, Django's checks, missing migrations
 	.venv/bin/lint-imports
 	$(PY) manage.py check --fail-level WARNING
 	$(PY) manage.py makemigrations --check --dry-run
+
+lint-docker: ## images and stack: presets, Dockerfiles, scripts, compose.yml, bake file
+	@scripts/setup.sh lint
+	@docker/lint.sh
+
+env: ## .env with strong secrets, for compose.yml
+	@docker/env.sh
+
+PRESET ?= cpu-py311-torch2.13
+
+images: ## build the images: PRESET=cpu-py311-torch2.13 TAG=1.0.0 (ARGS="web llm": these alone)
+	@docker/images.sh build $(PRESET) $(ARGS)
+
+images-save: ## all images of PRESET into FILE=images.tar.gz, for a closed network
+	@docker/images.sh save $(PRESET) $(or $(FILE),images.tar.gz)
+
+images-load: ## and out of it again
+	@docker/images.sh load $(or $(FILE),images.tar.gz)
+
+images-push: ## all images of PRESET to REGISTRY=registry.example.org/mlops/
+	@docker/images.sh push $(PRESET)
+
+wheels: ## fetch the wheels of PRESET into docker/wheels, to build without an index
+	@docker/wheels.sh $(PRESET)
+
+backup: ## database and files of the running stack into a folder of its own below var/backups
+	@scripts/backup.sh
+
+restore: ## FROM=var/backups/…: put the stack back to that backup
+	@scripts/restore.sh $(FROM)
 
 clean: ## remove .venv and caches; data in var/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis

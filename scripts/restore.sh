@@ -47,4 +47,9 @@ fi
 # Messages of jobs that are no more; those of queued jobs are sent again by themselves.
 docker compose exec -T redis sh -c 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli flushall' < /dev/null > /dev/null
 echo "restore: $(wc -l < "$folder/media.sha256") files and $(awk -F'|' '{n += $2} END {print n}' "$folder/mlops.counts") rows are back; starting the platform"
-docker compose up -d --wait
+# With what ran before; on a new machine, with what compose.yml starts by itself.
+if [ ${#writing[@]} -gt 0 ]; then
+    docker compose --profile '*' up -d --wait "${writing[@]}"
+else
+    docker compose up -d --wait
+fi

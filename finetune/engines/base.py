@@ -105,8 +105,8 @@ class Metrics(Event):
 
 
 # loss, learning_rate, grad_norm, tokens_per_second, rows_per_second, trained_tokens,
-# memory_bytes (of the trainer, resident), gpu_memory_bytes; from the validation rows: eval_loss,
-# eval_accuracy (of tokens), eval_cer. Of DPO also margin and accuracy.
+# cpu_percent (of one core), memory_bytes (of the trainer, resident), gpu_memory_bytes; from the
+# validation rows: eval_loss, eval_accuracy (of tokens), eval_cer. Of DPO also margin and accuracy.
 METRICS = {
     "loss": "Loss",
     "eval_loss": "Validation loss",
@@ -120,6 +120,7 @@ METRICS = {
     "tokens_per_second": "Tokens a second",
     "rows_per_second": "Rows a second",
     "trained_tokens": "Tokens trained on",
+    "cpu_percent": "CPU, percent of one core",
     "memory_bytes": "Memory",
     "gpu_memory_bytes": "GPU memory",
 }

@@ -78,7 +78,7 @@ class TellingCallback(transformers.TrainerCallback):
         self._keep, self._patience = keep, patience
         self.stopped = False
         self.metrics: dict[str, float] = {}
-        self._since, self._tokens = 0.0, 0
+        self._since, self._cpu, self._tokens = 0.0, 0.0, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._teller.tell(
@@ -169,11 +169,12 @@ class TellingCallback(transformers.TrainerCallback):
 
     def _clock(self, state: Any) -> None:
         """Trying and saving don't count as training."""
-        self._since, self._tokens = time.monotonic(), state.num_input_tokens_seen
+        self._since, self._cpu = time.monotonic(), time.process_time()
+        self._tokens = state.num_input_tokens_seen
 
     def _pace(self, state: Any) -> dict[str, float]:
         tokens = state.num_input_tokens_seen - self._tokens
-        seconds = time.monotonic() - self._since
+        seconds, cpu = time.monotonic() - self._since, time.process_time() - self._cpu
         self._clock(state)
         found = {
             "trained_tokens": float(state.num_input_tokens_seen),
@@ -181,6 +182,8 @@ class TellingCallback(transformers.TrainerCallback):
         }
         if tokens and seconds > 0:
             found["tokens_per_second"] = tokens / seconds
+        if seconds > 0:
+            found["cpu_percent"] = 100 * cpu / seconds
         if torch.cuda.is_available():
             found["gpu_memory_bytes"] = float(torch.cuda.max_memory_reserved())
         return found
