@@ -43,7 +43,7 @@ class HeldModel:
         # Of the row as it is now: the object may be changed by whoever gave it.
         self.key, self.made_of = row.pk, fingerprint(row)
         self.used_at = time.monotonic()
-        # Seconds since the epoch, of when it was last loaded.
+        # Seconds since the epoch, of when its last loading began.
         self.loaded_at = 0.0
         # What it took when it was last loaded, in bytes.
         self.known_memory = 0
@@ -140,13 +140,15 @@ class HeldModel:
                 message, until = self._failure
                 if time.monotonic() < until:
                     raise EngineUnavailable(message)
+                # Before anybody is told that it is there, and may ask for it to go.
+                began = time.time()
                 try:
                     self._loaded = self._holder.load(self)
                 except EngineUnavailable as error:
                     self._failure = (error.message, time.monotonic() + RETRY_SECONDS)
                     raise
                 self.known_memory = self._loaded.memory_bytes
-                self.loaded_at = time.time()
+                self.loaded_at = began
             return self._loaded
 
     @property

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from asgiref.sync import SyncToAsync
 from django.db import close_old_connections
 from django.http import JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -28,6 +27,7 @@ from llm.relay.wire import Begun, Message, Vectors
 from llm.services.generations import generation_cancel, generation_give_up
 from mlops.api import error_body
 from mlops.exceptions import ApplicationError
+from mlops.request_thread import request_thread_end
 
 # A stream whose request still waits is begun after this long, so that proxies see it alive.
 HEAD_SECONDS = 15.0
@@ -116,7 +116,7 @@ async def _events(
     ticket: Ticket, box: Mailbox, messages: list[Message], end: _End
 ) -> AsyncIterator[bytes]:
     end.begun = True
-    _let_thread_go()
+    request_thread_end()
     try:
         while True:
             for message in messages:
@@ -136,17 +136,6 @@ async def _events(
                 yield COMMENT
     finally:
         end()
-
-
-def _let_thread_go() -> None:
-    """Ends the thread that asgiref has for this request's synchronous code.
-
-    It would wait for the end of the stream, with a tenth of a megabyte of stack. Whatever needs one
-    later gets another.
-    """
-    context = SyncToAsync.thread_sensitive_context.get(None)
-    if context is not None and context in SyncToAsync.context_to_thread_executor:
-        SyncToAsync.context_to_thread_executor.pop(context).shutdown(wait=False)
 
 
 def _written(shape: Shape, messages: list[Message]) -> Iterable[bytes]:

@@ -24,6 +24,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from mlops.models import Job
+from mlops.request_thread import request_thread_end
 from mlops.watch import JobState, watch
 
 HEARTBEAT_SECONDS = 15.0
@@ -72,6 +73,7 @@ async def job_events(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
 
 
 async def _events(pk: uuid.UUID, known: str) -> AsyncIterator[str]:
+    request_thread_end()
     yield f"retry: {RETRY_MS}\n\n"
     states = watch().states(pk)
     upcoming = asyncio.ensure_future(anext(states, None))
