@@ -50,6 +50,9 @@ def main() -> None:
             max_length=given["max_length"],
             packing=given["packing"],
             use_cpu=True,
+            # TRL's own defaults are others, and slower on a CPU.
+            bf16=False,
+            gradient_checkpointing=False,
             report_to="none",
             disable_tqdm=True,
             dataloader_pin_memory=False,

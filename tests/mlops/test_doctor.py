@@ -94,7 +94,6 @@ def test_a_database_that_was_never_migrated(tmp_path: Path) -> None:
 
 def test_a_broker_that_throws_jobs_away(tmp_path: Path) -> None:
     with RedisServer() as redis:
-        redis.start()
         env = {"DATABASE_URL": f"sqlite:///{tmp_path}/new.sqlite3", "REDIS_URL": redis.url}
         _status, found = doctor_of(tmp_path, **env)
         assert found["broker"]["status"] == "ok"
