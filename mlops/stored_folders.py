@@ -73,7 +73,8 @@ def _linked(path: Path, name: str) -> bool:
     place = Path(default_storage.path(name))
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(path, place)
+        # Of a symbolic link it would be a second link, which leads nowhere once the folder is gone.
+        os.link(path.resolve(), place)
     except OSError:
         return False
     return True

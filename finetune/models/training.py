@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 from django.db import models
 from django.urls import reverse
@@ -250,6 +250,3 @@ class Checkpoint(models.Model):
     @property
     def folder(self) -> str:
         return f"{self.job.folder}/{self.name}"
-
-    def metric(self, name: str) -> Any:
-        return self.metrics.get(name)

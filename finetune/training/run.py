@@ -57,9 +57,12 @@ def run(job: TrainingJob, context: JobContext) -> None:
             recorder.phase(job.Phase.ENDED)
         except JobFailed as error:
             recorder.tell(ERROR, error.message)
+            # A retry takes what it needs from the storage, on whatever machine.
+            layout.folder_clear(job)
             raise
         except JobCancelled:
             recorder.tell(INFO, "Cancelled.")
+            layout.folder_clear(job)
             raise
         except JobHeld:
             recorder.tell(INFO, "Paused.")

@@ -212,6 +212,7 @@ def test_cancel_saves_a_checkpoint_and_ends_the_process(imported: Importer) -> N
     assert job.status == "cancelled" and not job.versions.exists()
     assert job.checkpoints.first().step >= 3
     assert not trainers(job)
+    assert not (devices.settings.TRAINING_FOLDER / "jobs" / str(job.pk)).exists()
     # Nothing is lost: it may go on after all.
     training_job_retry(job=job)
     assert job.checkpoints.exists() and fresh(job).status == "queued"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_there_and_back(folder: Path, tmp_path: Path) -> None:
     assert files["a.bin"][0] == 25_600 and set(files) == {"a.bin", "deep/b.txt"}
     assert folder_get("models/one", tmp_path / "got") == files == folder_index("models/one")
     assert content(tmp_path / "got") == content(folder)
+
+
+def test_what_a_link_leads_to_is_kept(folder: Path, tmp_path: Path) -> None:
+    (folder / "link.txt").symlink_to(folder / "deep" / "b.txt")
+    folder_put(folder, "models/one")
+    shutil.rmtree(folder)
+    folder_get("models/one", tmp_path / "got")
+    assert (tmp_path / "got" / "link.txt").read_text(encoding="utf-8") == "가나다"
 
 
 def test_another_attempt_replaces_what_is_there(folder: Path, tmp_path: Path) -> None:
