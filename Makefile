@@ -3,8 +3,9 @@
 .PHONY: help demo demo-llm demo-finetune run setup test lint clean
 
 PY := .venv/bin/python
-# Two processes of tests, a file's together: its engines and servers are loaded once.
-TWO := -n 2 --dist loadfile
+# Two processes of tests, a file's together: its engines and servers are loaded once. One that dies
+# ends the run at once, with the name of the test that was under way.
+TWO := -n 2 --dist loadfile --max-worker-restart 0
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24

@@ -6,10 +6,12 @@ import io
 import json
 import os
 import signal
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import call_command
@@ -24,6 +26,7 @@ from llm.models import LanguageModel
 from llm.tiny import lora_adapter
 from mlops.exceptions import ApplicationError
 from mlops.stored_folders import folder_put
+from tests.environment import ROOT
 from tests.finetune.conftest import Importer
 from tests.finetune.made import write_lines
 from tests.finetune.test_evaluation_pages import lines, ocr_engines
@@ -98,23 +101,56 @@ def test_a_failure_is_told(config: Path, trainer: None) -> None:
     assert caught.value.returncode == 1
 
 
+# The command as a process of its own, with the trainer of `trainer`: what is interrupted here is
+# not the process of the tests.
+COMMAND = """
+import os, sys
+import django
+from django.core.management import execute_from_command_line
+os.environ["DJANGO_SETTINGS_MODULE"] = "mlops.settings"
+django.setup()
+from finetune.training import child, run
+run.TRAINER, run.LOOK_SECONDS, child._launch = "tests.fake_trainer", 0.05, lambda processes: []
+execute_from_command_line(["manage.py", *sys.argv[1:]])
+"""
+
+
+def this_database() -> str:
+    """The tests' database, as a process of its own is told of it."""
+    name = connection.settings_dict["NAME"]
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+
+
+@pytest.mark.timeout(500)
 @pytest.mark.django_db(transaction=True)
-def test_an_interrupt_saves_a_checkpoint_and_stops(config: Path, trainer: None) -> None:
+def test_an_interrupt_saves_a_checkpoint_and_stops(
+    config: Path, trainer: None, settings: Any
+) -> None:
     write_lines(config.parent / "rows.jsonl", order(steps=10_000, delay=0.02))
-
-    def interrupt() -> None:
-        try:
-            assert wait_for(lambda: TrainingJob.objects.filter(progress_done__gt=5).exists(), 60)
-        finally:
-            connection.close()
-            os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(SystemExit) as caught:
-        train(config)
-    thread.join()
-    assert caught.value.code == 130
+    command = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "finetune_train", str(config)],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "DATABASE_URL": this_database(),
+            "MEDIA_ROOT": str(settings.MEDIA_ROOT),
+            "TRAINING_FOLDER": str(settings.TRAINING_FOLDER),
+            "MLFLOW_TRACKING_URI": "none",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    trained = TrainingJob.objects.filter(progress_done__gt=5)
+    try:
+        wait_for(lambda: trained.exists() or command.poll() is not None, 200)
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=200)
+    finally:
+        command.kill()
+        command.wait()
+    assert command.returncode == 130, said
     job = TrainingJob.objects.get()
     assert job.status == "cancelled" and job.checkpoints.filter(removed=False).exists()
 
