@@ -3,6 +3,8 @@
 .PHONY: help demo demo-llm demo-finetune run setup test lint clean
 
 PY := .venv/bin/python
+# Where it is set, every start of Python compiles all that it imports anew: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 # Two processes of tests, a file's together: its engines and servers are loaded once. One that dies
 # ends the run at once, with the name of the test that was under way.
 TWO := -n 2 --dist loadfile --max-worker-restart 0

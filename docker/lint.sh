@@ -15,15 +15,36 @@ check() { # what, command...
         failed=1
     fi
 }
+made="$(mktemp -d)"
+trap 'rm -rf "$made"' EXIT
 tool() { if [ -x ".venv/bin/$1" ]; then echo ".venv/bin/$1"; else echo "$1"; fi; }
 
 check presets python3 docker/preset.py check
 check hadolint "$(tool hadolint)" docker/Dockerfile.* docker/standins/Dockerfile.*
+if command -v nginx > /dev/null; then
+    check "docker/proxy" env FOLDER="$made/proxy" docker/proxy/start.sh -t
+else
+    echo "left out: docker/proxy (there is no nginx here)"
+fi
 check shellcheck "$(tool shellcheck)" docker/*.sh docker/*/*.sh scripts/*.sh requirements/*.sh .ci/run
+"$(tool python3)" docker/k8s/validate.py > "$made/kubernetes" 2>&1
+status=$?
+if [ "$status" = 3 ]; then
+    echo "left out: docker/k8s ($(cat "$made/kubernetes"))"
+else
+    check kubernetes sh -c 'cat "$0"; exit "$1"' "$made/kubernetes" "$status"
+fi
+if command -v promtool > /dev/null; then
+    # The tokens' files are there only where Prometheus runs.
+    check docker/prometheus promtool check config --syntax-only docker/prometheus/prometheus.yml
+    check "alert rules" promtool check rules docker/prometheus/rules.yml
+    check "alert rules' tests" promtool test rules docker/prometheus/rules_test.yml
+else
+    echo "left out: docker/prometheus (there is no promtool here)"
+fi
 
 if docker compose version > /dev/null 2>&1; then
-    env="$(mktemp)"
-    trap 'rm -f "$env"' EXIT
+    env="$made/env"
     docker/env.sh "$env" > /dev/null
     compose=(docker compose --env-file "$env" -f compose.yml)
     check "compose.yml" "${compose[@]}" config -q

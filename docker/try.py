@@ -57,8 +57,8 @@ def compose(*arguments: str) -> str:
     return done.stdout
 
 
-def address(service: str) -> str:
-    return "http://" + compose("port", service, "8010").strip()
+def address(service: str, port: int = 8010) -> str:
+    return "http://" + compose("port", service, str(port)).strip()
 
 
 class Api:
@@ -94,25 +94,34 @@ def text_comes_out(api: Api, page: Path, expected: str) -> None:
     say("a page comes out as text", status == 200 and expected in text, f"{len(text)} characters")
 
 
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def status_of(url: str, key: str = "") -> int:
+    """Without following where the answer leads to."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        return urllib.request.build_opener(Stay).open(request, timeout=30).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def console_is_inside() -> None:
-    """Asked without a key and without following redirects."""
-
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> None:
-            return None
-
-    opener = urllib.request.build_opener(Stay)
-
-    def status(url: str) -> int:
-        try:
-            return opener.open(url, timeout=30).status
-        except urllib.error.HTTPError as error:
-            return error.code
-
+    """Asked without a key."""
     for path in CONSOLE:
-        inside, outside = status(address("admin-api") + path), status(address("user-api") + path)
+        inside, outside = (status_of(address(one) + path) for one in ("admin-api", "user-api"))
         right = inside in (200, 302) and outside == 404
         say(f"{path} on admin-api and not on user-api", right, f"{inside}, {outside}")
+
+
+def proxy_is_in_front(key: str) -> None:
+    """Over plain HTTP; with certificates it answers with the way to HTTPS, which is right too."""
+    for path, allowed in (("/v1/models", (200, 308)), ("/admin/login/", (404, 308))):
+        status = status_of(address("nginx", 8000) + path, key)
+        say(f"{path} through the proxy", status in allowed, str(status))
 
 
 def containers_are_tight() -> None:
@@ -183,6 +192,8 @@ def main() -> int:
     api = Api(address("user-api"), said.rpartition("key=")[2].strip())
     text_comes_out(api, options.page, options.text)
     console_is_inside()
+    if compose("ps", "--quiet", "--status", "running", "nginx").strip():
+        proxy_is_in_front(api.key)
     containers_are_tight()
     # Only root, or who owns the containers' processes, may kill them.
     if os.getuid() == 0:

@@ -12,6 +12,7 @@ from llm import held
 from llm.answering import Answering
 from llm.ask import adapter_of, failure
 from llm.engines.base import Ended, Failed, GenerationRequest, LoadedModel, Usage
+from llm.metrics import FIRST_TOKEN
 from llm.models import GenerationJob
 from llm.open_requests import CANCELLED, LOST, STOPPING, open_requests
 from llm.openai.answers import packed_vector
@@ -134,6 +135,8 @@ def _write(
         finish_reason=finish_reason,
         first_token_ms=first_token_ms,
     )
+    if first_token_ms is not None:
+        FIRST_TOKEN.observe(job.model.name, amount=first_token_ms / 1000)
     usage_add(
         owner=job.owner_id,
         api_key=job.api_key_id,

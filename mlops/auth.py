@@ -22,6 +22,12 @@ class ApiKeyAuthentication(TokenAuthentication):
         """Whether the key has expired. knox's own also reads and deletes the user's other keys."""
         return auth_token.expiry is not None and auth_token.expiry < timezone.now()
 
+    def authenticate_credentials(self, token: bytes) -> tuple[User, ApiKey]:
+        # knox would fail on decoding it.
+        if not token.isascii():
+            raise AuthenticationFailed("Invalid token.")
+        return super().authenticate_credentials(token)
+
     def validate_user(self, auth_token: ApiKey) -> tuple[User, ApiKey]:
         if auth_token.revoked_at is not None:
             raise AuthenticationFailed("This API key has been revoked.")

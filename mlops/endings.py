@@ -16,6 +16,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Now
 
 from mlops import bell, queues, webhooks
+from mlops.metrics.ends import job_ended
 from mlops.models import Job, JobQuerySet
 
 log = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ def followers_settle(job: Job) -> None:
             **Job.ending(),
         ):
             follower.refresh_from_db()
+            job_ended(kind=follower.kind, queue=follower.queue, status=follower.status)
             log.info("job_ended", job_id=str(follower.pk), kind=follower.kind, status="failed")
             announce(follower)
             bell.ring(follower.pk)
@@ -110,6 +112,10 @@ def children_cancel(job: Job) -> int:
     ended = children.filter(status=Job.Status.QUEUED).update(
         status=Job.Status.CANCELLED, cancel_requested=True, **Job.ending()
     )
+    if ended:
+        # The children of one job are alike.
+        kind, queue = children.order_by().values_list("kind", "queue")[0]
+        job_ended(kind=kind, queue=queue, status=Job.Status.CANCELLED, jobs=ended)
     # The parent's end says it all.
     children.filter(status=Job.Status.CANCELLED, unannounced=True).update(unannounced=False)
     return ended + children.filter(status=Job.Status.RUNNING).update(cancel_requested=True)
@@ -187,5 +193,6 @@ def _parent_end(row: JobQuerySet, *, failed: int, cancelled: int) -> None:
     ):
         return
     job.refresh_from_db()
+    job_ended(kind=job.kind, queue=job.queue, status=status, seconds=job.seconds)
     log.info("job_ended", job_id=str(job.pk), kind=job.kind, status=status, error=error)
     announce(job)

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from mlops import queues
 from mlops.celery import app
+from mlops.metrics.ends import job_ended
 from mlops.models import Job, QueuePulse
 
 log = structlog.get_logger(__name__)
@@ -24,11 +25,14 @@ def jobs_reap() -> int:
     reaped = 0
     for job in Job.objects.expired():
         row = Job.objects.expired().filter(pk=job.pk, attempts=job.attempts)
+        status = Job.Status.QUEUED
         if job.cancel_requested:
-            changed = row.update(status=Job.Status.CANCELLED, sent_at=None, **Job.ending())
+            status = Job.Status.CANCELLED
+            changed = row.update(status=status, sent_at=None, **Job.ending())
         elif job.attempts >= job.max_attempts:
+            status = Job.Status.FAILED
             changed = row.update(
-                status=Job.Status.FAILED,
+                status=status,
                 error_code="worker_lost",
                 error=f"The worker ({job.worker}) was lost in each of {job.attempts} attempts. "
                 "Look for a crash or a memory limit in its log, then retry the job.",
@@ -37,11 +41,13 @@ def jobs_reap() -> int:
                 **Job.ending(),
             )
         else:
-            changed = row.update(status=Job.Status.QUEUED, lease_until=None, sent_at=None)
+            changed = row.update(status=status, lease_until=None, sent_at=None)
             if changed:
                 queues.send(job)
         if changed:
             reaped += 1
+            if status != Job.Status.QUEUED:
+                job_ended(kind=job.kind, queue=job.queue, status=status)
             log.warning("job_reaped", job_id=str(job.pk), worker=job.worker, attempt=job.attempts)
     return reaped
 

@@ -77,6 +77,7 @@ ROLES: dict[str, list[str]] = {
         "finetune.view_modelversion",
         "finetune.view_evaluation",
         "finetune.view_sweep",
+        "finetune.view_versionmerge",
     ],
     # A program with an API key: its own documents and jobs, by the API alone.
     "client": [],

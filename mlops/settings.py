@@ -37,7 +37,7 @@ if PRODUCTION:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", True)
     SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 3600)
-    SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$"]
+    SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$", r"^metrics$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("COOKIES_SECURE", PRODUCTION)
 SESSION_COOKIE_HTTPONLY = True
 
@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "finetune",
 ]
 MIDDLEWARE = [
+    "mlops.metrics.http.count_requests",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -229,6 +230,7 @@ MAINTENANCE_STEPS = [
 # The same for workers alone: functions of the queues that the worker consumes.
 WORKER_STEPS = [
     "mlops.alive.sign",
+    "mlops.metrics.workers.tell",
     "llm.upkeep.models_keep",
     "finetune.sweeps.advance.sweeps_advance",
 ]
@@ -366,6 +368,18 @@ TRACKING_GIVE_UP = timedelta(hours=env.int("TRACKING_GIVE_UP_HOURS", 24))
 # While jobs are at work, runs are logged only once they have waited for this long.
 TRACKING_BUSY = timedelta(seconds=env.int("TRACKING_BUSY_SECONDS", 60))
 
+# -- Metrics --------------------------------------------------------------------------------
+
+# What Prometheus sends to read /metrics; "": operators alone may, by their API keys.
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+# What the apps tell there: mlops.metrics.sources.Source by dotted path.
+METRIC_SOURCES = [
+    "mlops.metrics.jobs.SOURCE",
+    "ocr.metrics.SOURCE",
+    "llm.metrics.SOURCE",
+    "finetune.metrics.SOURCE",
+]
+
 # -- API ------------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
@@ -395,6 +409,8 @@ SPECTACULAR_SETTINGS = {
         "JobStatusEnum": "mlops.models.Job.Status",
         "ModelInstanceStateEnum": "llm.models.ModelInstance.State",
         "DatasetStateEnum": "finetune.models.DatasetVersion.State",
+        "TrainingPhaseEnum": "finetune.models.TrainingJob.Phase",
+        "MergePhaseEnum": "finetune.models.VersionMerge.Phase",
     },
     "SCHEMA_PATH_PREFIX": r"/api/v1",
 }
@@ -408,6 +424,8 @@ UNFOLD = console.UNFOLD
 LOG_FORMAT = env.str("LOG_FORMAT", "json" if PRODUCTION else "console")
 LOGGING = logging_config(fmt=LOG_FORMAT, level=env.str("LOG_LEVEL", "INFO"))
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+# Whose request it is: a proxy sets this one; the other headers of its kind anybody may send.
+IPWARE_META_PRECEDENCE_ORDER = ("HTTP_X_FORWARDED_FOR", "REMOTE_ADDR")
 # One line a request, when it ends; a job logs its own end.
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
 DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG

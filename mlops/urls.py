@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from mlops import health
+from mlops.metrics.view import MetricsView
 
 api_urlpatterns = [
     path("health", health.health, name="health"),
@@ -26,5 +27,6 @@ urlpatterns = [
     path("admin/llm/", include("llm.console_urls")),
     path("admin/", admin.site.urls),
     path("api/auth/", include("rest_framework.urls")),
+    path("metrics", MetricsView.as_view(), name="metrics"),
     *api_urlpatterns,
 ]

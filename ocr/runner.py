@@ -19,6 +19,7 @@ from mlops.exceptions import JobCancelled, JobFailed, LeaseLost
 from mlops.jobs import JobContext, WorkerStopping
 from mlops.models import Job
 from ocr import listeners, reuse
+from ocr.metrics import page_counted
 from ocr.models import Document, OcrJob, PageResult
 from ocr.page_range import parse_page_range
 from ocr.pages import BadDocument, Limits, PageSource, open_pages
@@ -220,6 +221,7 @@ def store(job: OcrJob, page_id: int, outcome: PageOutcome) -> None:
         ],
         ignore_conflicts=True,
     )
+    page_counted(engine=outcome.engine, seconds=outcome.seconds, failed=bool(outcome.error))
 
 
 def summarise(job: OcrJob) -> None:

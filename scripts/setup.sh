@@ -18,12 +18,12 @@ case "$set_name" in
     demo) roles="web ocr" packages="tesseract-ocr tesseract-ocr-kor fonts-nanum" ;;
     demo-llm) roles="web ocr demo-llm" torch=requirements/torch.txt packages="" ;;
     demo-finetune) roles="web ocr demo-finetune" torch=requirements/torch.txt packages="" ;;
-    lint) roles="web ocr dev" packages="" ;;
+    lint) roles="web ocr dev" packages="kubernetes-client prometheus" ;;
     test)
         # Every engine that the product names is tested, so all of them are installed.
         roles="web ocr ocr-paddle ocr-easyocr ocr-transformers llm finetune dev"
         torch=requirements/torch.txt
-        packages="tesseract-ocr tesseract-ocr-kor fonts-nanum redis-server postgresql chromium poppler-utils"
+        packages="tesseract-ocr tesseract-ocr-kor fonts-nanum redis-server postgresql chromium poppler-utils nginx-light kubernetes-client prometheus"
         ;;
     *)
         sed -n 's/^# \{0,1\}//; 2,8p' "$0" >&2
@@ -112,7 +112,11 @@ have() {
         redis-server) command -v redis-server > /dev/null ;;
         postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || command -v initdb > /dev/null ;;
         chromium) command -v chromium > /dev/null ;;
+        nginx-light) command -v nginx > /dev/null || [ -x /usr/sbin/nginx ] ;;
         poppler-utils) command -v pdftotext > /dev/null ;;
+        prometheus) command -v promtool > /dev/null ;;
+        # Either builds the manifests of docker/k8s.
+        kubernetes-client) command -v kubectl > /dev/null || command -v kustomize > /dev/null ;;
         *) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ] ;;
     esac
 }

@@ -10,6 +10,7 @@ import atexit
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -39,6 +40,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         os.environ["DATA_DIR"] = str(Path(os.environ["DATA_DIR"]).parent / worker)
     else:
         forget_environment()
+        # Or every process that a test starts compiles all that it imports anew.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        sys.dont_write_bytecode = False
         folder = tempfile.mkdtemp(prefix="tests-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["DATA_DIR"] = str(Path(folder) / "main")

@@ -15,6 +15,7 @@ from llm.models import GenerationJob, LanguageModel
 from llm.relay import cancels
 from mlops import bell
 from mlops.exceptions import NotAllowed
+from mlops.metrics.ends import job_ended
 from mlops.models import Job
 from mlops.services import job_cancel, job_enqueue
 
@@ -89,6 +90,7 @@ def generation_give_up(*, pk: uuid.UUID, code: str, error: str) -> None:
         .update(status=Job.Status.FAILED, error_code=code, error=error, **Job.ending())
     )
     if ended:
+        job_ended(kind=GenerationJob.KIND, queue=GenerationJob.QUEUE, status=Job.Status.FAILED)
         log.warning("request_given_up", job_id=str(pk), code=code)
         cancels.tell(str(pk))
         bell.ring(pk)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.safestring import SafeString
 from unfold.decorators import display as column
 
 from mlops import display
 from mlops.admin.job_base import JobAdminBase
+from mlops.exceptions import ApplicationError
 from mlops.models import Job
 
 
@@ -34,6 +37,26 @@ class JobAdmin(JobAdminBase):
         """As its own kind does it, which may have to clear up first."""
         own = self._own(job)
         super().retry(job) if own is None else own.retry(job)
+
+    def delete_model(self, request: HttpRequest, obj: Job) -> None:
+        """As its own kind does it, with what belongs to it."""
+        own = self._own(obj)
+        if own is None:
+            super().delete_model(request, obj)
+        else:
+            own.delete_model(request, obj.specific())
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except ApplicationError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return redirect("admin:mlops_job_change", object_id)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        self._each(request, queryset, lambda job: self.delete_model(request, job), "deleted")
 
     def _own(self, job: Job) -> JobAdminBase | None:
         """The page of the job's kind, if it has one."""

@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce, Now
 
 from mlops import bell
 from mlops.exceptions import NotAllowed
+from mlops.metrics.ends import job_ended
 from mlops.models.accounts import User
 from mlops.models.webhooks import Webhook
 from mlops.tracking import RunRecord
@@ -256,6 +257,7 @@ class Job(models.Model):
             written = Job.objects.filter(pk=self.pk).values(*WRITTEN_AT_THE_END)
             for name, value in written.get().items():
                 setattr(self, name, value)
+            job_ended(kind=self.kind, queue=self.queue, status=status, seconds=self.seconds)
         return bool(ended)
 
     def wait_for_children(self) -> bool:
@@ -282,9 +284,12 @@ class Job(models.Model):
     def cancel(self) -> None:
         """Cancels a queued job; asks a running one to stop, which it does between two units."""
         row = Job.objects.filter(pk=self.pk)
-        changed = row.filter(status=self.Status.QUEUED).update(
+        ended = row.filter(status=self.Status.QUEUED).update(
             status=self.Status.CANCELLED, cancel_requested=True, **self.ending()
-        ) or row.filter(status=self.Status.RUNNING).update(cancel_requested=True)
+        )
+        if ended:
+            job_ended(kind=self.kind, queue=self.queue, status=self.Status.CANCELLED)
+        changed = ended or row.filter(status=self.Status.RUNNING).update(cancel_requested=True)
         self.refresh_from_db()
         if not changed:
             raise NotAllowed(f"The job has already ended ({self.status}); nothing to cancel.")

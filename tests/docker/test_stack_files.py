@@ -14,7 +14,7 @@ import yaml
 
 from tests.environment import ROOT
 
-OUTSIDE = {"postgres", "redis", "flower", "minio", "qdrant"}
+OUTSIDE = {"postgres", "redis", "flower", "minio", "qdrant", "prometheus", "grafana"}
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,8 @@ def test_every_service_is_bounded(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["mem_limit"], name
         assert service["logging"]["options"]["max-size"], name
+        if {"models:/models", "media:/data/media"} & set(service.get("volumes", [])):
+            assert "cpus" in service or name in ("migrate", "beat"), name
         assert service["restart"] in ("unless-stopped", "no"), name
 
 
@@ -52,6 +54,47 @@ def test_ports_are_this_machines_own(services: dict[str, Any]) -> None:
     # What holds data is reached from inside alone.
     for name in ("postgres", "redis", "qdrant"):
         assert "ports" not in services[name] and services[name]["networks"] == ["inside"]
+
+
+def test_what_the_public_reaches_sees_no_database(services: dict[str, Any]) -> None:
+    inside = {"postgres", "redis"}
+    for name in inside:
+        assert services[name]["networks"] == ["inside"]
+    for name in ("nginx", "ocr-model-server", "llm-model-server"):
+        assert services[name]["networks"] == ["outside"], name
+    networks = yaml.safe_load((ROOT / "compose.yml").read_text())["networks"]
+    assert networks["inside"]["internal"]
+
+
+def test_models_are_the_hosts_or_a_volumes(services: dict[str, Any]) -> None:
+    """One place for the hub's cache, whoever reads it."""
+    found = {
+        name: volume
+        for name, service in services.items()
+        for volume in service.get("volumes", [])
+        if volume.endswith(":/models/huggingface")
+    }
+    assert {"worker-ocr", "worker-llm", "worker-train", "llm-model-server"} <= found.keys()
+    assert set(found.values()) == {"${HF_CACHE:-hf_cache}:/models/huggingface"}
+
+
+@pytest.mark.parametrize("model", ["", "/models/a model"])
+def test_the_model_server_says_what_it_misses(
+    services: dict[str, Any], tmp_path: Path, model: str
+) -> None:
+    """Its command as compose hands it on, with a python that tells its arguments."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    python.chmod(0o755)
+    command = [part.replace("$$", "$") for part in services["llm-model-server"]["command"]]
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LLM_MODEL_SERVER_MODEL": model}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if model:
+        said = ["manage.py", "serve_llm", model, "--host", "0.0.0.0"]
+        assert done.stdout.splitlines() == said
+    else:
+        assert done.returncode != 0 and not done.stdout
+        assert "LLM_MODEL_SERVER_MODEL: set it in .env" in done.stderr
 
 
 def test_no_secret_has_a_default() -> None:
@@ -81,7 +124,7 @@ def test_env_makes_secrets_once(tmp_path: Path) -> None:
     assert len(set(made.values())) == len(made)
     assert run() == made
     # All that compose.yml can't do without is there.
-    needed = set(re.findall(r"\$\{(\w+):\?", (ROOT / "compose.yml").read_text()))
+    needed = set(re.findall(r"(?<!\$)\$\{(\w+):\?", (ROOT / "compose.yml").read_text()))
     assert needed <= made.keys()
 
 

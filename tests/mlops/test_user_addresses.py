@@ -27,9 +27,9 @@ def test_no_address_belongs_to_the_console() -> None:
     assert {name for name in everything if name.startswith("admin/")}
     for address, module in public.items():
         assert "admin" not in address and "admin" not in module.split("."), address
-    # All that is missing is the console's: its pages, its log-in, and the way to it.
+    # All that is missing is the console's (its pages, its log-in, the way to it) and metrics.
     missing = everything.keys() - public.keys()
-    assert {name.partition("/")[0] for name in missing} == {"", "admin", "api"}
+    assert {name.partition("/")[0] for name in missing} == {"", "admin", "api", "metrics"}
     assert {name for name in missing if name.startswith("api")} == {
         "api/auth/login/",
         "api/auth/logout/",
