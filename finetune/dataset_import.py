@@ -18,7 +18,7 @@ from django.db.models import Max
 from finetune.checks.whole import Earlier
 from finetune.intake import Intake, IntakeOptions, take_in
 from finetune.models import Dataset, DatasetImport, DatasetVersion
-from finetune.product_extractions import EXTRACTION, ExtractionSource
+from finetune.product_extractions import ExtractionSource
 from finetune.product_rows import ReviewSource
 from finetune.reading import HubSource, Source, open_source
 from finetune.report import trainable
@@ -107,11 +107,10 @@ def job_options(job: DatasetImport) -> IntakeOptions:
 def _source(job: DatasetImport) -> Iterator[Source]:
     if job.origin == DatasetImport.Origin.HUB:
         yield HubSource(job.source)
+    elif job.origin == DatasetImport.Origin.EXTRACTIONS:
+        yield ExtractionSource(job.options["extractions"])
     elif job.origin == DatasetImport.Origin.REVIEWS:
-        if job.options["make"] == EXTRACTION:
-            yield ExtractionSource(job.options["extractions"])
-        else:
-            yield ReviewSource(make=job.options["make"], reviews=job.options["reviews"])
+        yield ReviewSource(make=job.options["make"], reviews=job.options["reviews"])
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield open_source(_local(job, Path(folder)))

@@ -11,7 +11,6 @@ from llm.extraction.prompt import compact, messages, page_lines
 from llm.extraction_pages import pages_of
 from llm.models import ExtractionJob
 
-EXTRACTION = "extraction"
 # Extractions fetched at a time: each holds a schema and values.
 BATCH = 200
 

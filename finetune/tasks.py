@@ -1,10 +1,10 @@
-"""The Celery tasks: take in one dataset, train one model."""
+"""The Celery tasks: take in one dataset, train, evaluate or merge one model."""
 
 from __future__ import annotations
 
-from finetune import dataset_import
+from finetune import dataset_import, merging
 from finetune.evaluation import run as evaluation_run
-from finetune.models import DatasetImport, Evaluation, Sweep, TrainingJob
+from finetune.models import DatasetImport, Evaluation, Sweep, TrainingJob, VersionMerge
 from finetune.sweeps import run as sweep_run
 from finetune.sweeps.advance import advance
 from finetune.training import run as training_run
@@ -57,4 +57,11 @@ def sweep(job_id: str) -> dict[str, str]:
     status = jobs.execute(
         Sweep, job_id, sweep_run.run, related=["owner", "base", "dataset_version"]
     )
+    return {"job": job_id, "status": status}
+
+
+@app.task(name=VersionMerge.KIND, track_started=False)
+def merge(job_id: str) -> dict[str, str]:
+    related = ["owner", "version__base", "version__job", "version__dataset_version", "result"]
+    status = jobs.execute(VersionMerge, job_id, merging.run, related=related)
     return {"job": job_id, "status": status}

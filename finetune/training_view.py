@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from finetune.method_options import MethodOption, method_options
 from finetune.models import Checkpoint, ModelVersion, TrainingJob
+from finetune.recogniser_view import CER, percent
 from mlops import display
 from mlops.models import Job
 
@@ -20,6 +21,8 @@ FITNESS = {
     ModelVersion.Fitness.UNFIT: "danger",
     ModelVersion.Fitness.UNCHECKED: "",
 }
+# Of an alphabet so many characters are shown.
+FIRST_CHARACTERS = 60
 # A limit from which on nobody meets it.
 ENDLESS = 1_000_000
 # What was found out, in the order in which people look for it; the rest follows.
@@ -89,7 +92,7 @@ def figures(job: TrainingJob) -> list[Figure]:
         Figure("Step", f"{job.progress_done:,}", _of(job)),
         Figure("Epoch", f"{job.epoch:.2f}", f"of {number(job.options.get('epochs'))}"),
         Figure("Loss", number(job.loss), "of the last steps"),
-        Figure("Validation loss", number(job.eval_loss), hint),
+        _cer(job) if lines else Figure("Validation loss", number(job.eval_loss), hint),
         Figure("Rows a second" if lines else "Tokens a second", rate, _trained(job)),
         Figure("Memory", size(job.memory_bytes), "of the trainer"),
     ]
@@ -104,7 +107,19 @@ def _of(job: TrainingJob) -> str:
     return f"of {job.progress_total:,}" if job.progress_total else "how many is found out first"
 
 
+def _cer(job: TrainingJob) -> Figure:
+    """Of the validation lines: as last tried, and the least."""
+    tried = job.metrics.filter(values__has_key=CER).order_by("step")
+    found = [(values[CER], step) for step, values in tried.values_list("step", "values")]
+    if not found:
+        return Figure("Validation CER", display.NOTHING, "none tried yet")
+    least, step = min(found)
+    return Figure("Validation CER", percent(found[-1][0]), f"best {percent(least)}, step {step:,}")
+
+
 def _trained(job: TrainingJob) -> str:
+    if job.method == TrainingJob.Method.OCR:
+        return f"{job.rows_seen:,} lines seen" if job.rows_seen else ""
     return f"{job.trained_tokens:,} trained on" if job.trained_tokens else ""
 
 
@@ -121,8 +136,9 @@ def checkpoint_rows(job: TrainingJob) -> list[dict[str, Any]]:
 
 
 def _figures_of(checkpoint: Checkpoint) -> str:
-    shown = {"eval_loss": "validation loss", "loss": "loss", "eval_cer": "CER"}
-    named = (f"{name} {number(checkpoint.metrics.get(key))}" for key, name in shown.items())
+    shown = {"eval_loss": "validation loss", "loss": "loss"}
+    named = [f"{name} {number(checkpoint.metrics.get(key))}" for key, name in shown.items()]
+    named.append(f"CER {percent(checkpoint.metrics.get(CER))}")
     return ", ".join(one for one in named if not one.endswith(display.NOTHING))
 
 
@@ -130,7 +146,14 @@ def found_rows(job: TrainingJob) -> list[tuple[str, str]]:
     """What "auto" became, and what else was found out."""
     found = job.settings_found
     names = [*(name for name in FOUND if name in found), *sorted(set(found) - set(FOUND))]
-    return [(words(name), value_words(found[name])) for name in names]
+    return [(words(name), _found_words(name, found[name])) for name in names]
+
+
+def _found_words(name: str, value: Any) -> str:
+    if name != "characters":
+        return value_words(value)
+    first = str(value)[:FIRST_CHARACTERS]
+    return f"{len(value):,}: {first}{'…' if len(first) < len(value) else ''}"
 
 
 def option_rows(job: TrainingJob) -> list[dict[str, Any]]:
@@ -184,6 +207,7 @@ def version_rows(job: TrainingJob) -> list[dict[str, Any]]:
             "fitness": fitness_label(version),
             "form": version.get_form_display(),
             "bytes": size(version.bytes),
+            "called_by": version.called_by,
         }
         for version in versions
     ]

@@ -298,6 +298,9 @@ OCR_SPREAD_PAGES = env.int("OCR_SPREAD_PAGES", 8)
 # The folder of the storage below which batches may take documents in by prefix.
 OCR_INBOX = env.str("OCR_INBOX", "inbox")
 
+# Where a worker keeps the models that it has fetched from the storage or from MLflow.
+MODELS_FOLDER = Path(env.str("MODELS_FOLDER", str(DATA_DIR / "models"))).resolve()
+
 # -- Training -------------------------------------------------------------------------------
 
 # Where trainers work: rows, checkpoints under way. A disk of the worker's own.

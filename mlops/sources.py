@@ -18,7 +18,7 @@ _downloads = threading.Lock()
 
 
 def fetched(source: str) -> Path:
-    """The folder on this machine: fetched once a version and kept in DATA_DIR/models.
+    """The folder on this machine: fetched once a version and kept in MODELS_FOLDER.
 
     Any other source is a path as it stands. Raises EngineUnavailable if what is named can't be
     reached or isn't there.
@@ -26,9 +26,9 @@ def fetched(source: str) -> Path:
     from django.conf import settings
 
     if source.startswith(STORED):
-        return _from_storage(source.removeprefix(STORED), settings.DATA_DIR / "models" / "stored")
+        return _from_storage(source.removeprefix(STORED), settings.MODELS_FOLDER / "stored")
     if source.startswith(REGISTERED):
-        return _from_registry(source, settings.DATA_DIR / "models")
+        return _from_registry(source, settings.MODELS_FOLDER)
     return Path(source)
 
 

@@ -22,15 +22,18 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from finetune.admin.deletable import DeletableJobs
+from finetune.admin.started import StartedByForm
 from finetune.content.facts import SPLITS
 from finetune.evaluation.browsing import ORDERS, ComparedRow, chosen, rows_compared, rows_ordered
 from finetune.evaluation.chart import differences_table, fields_table, figures_chart
 from finetune.evaluation.metrics import METRICS, difference_shown, metric_of, shown
 from finetune.models import DatasetVersion, Evaluation
+from finetune.services.deletion import ended_check, evaluation_delete
 from finetune.services.evaluations import better_side, evaluation_promote, evaluation_submit
 from mlops import display
-from mlops.admin.job_base import JobAdminBase
 from mlops.exceptions import ApplicationError
+from mlops.models import Job
 
 ROWS = 20
 # Of a row's texts so much is shown; the API has all.
@@ -79,7 +82,10 @@ class EvaluationForm(forms.Form):
 
 
 @admin.register(Evaluation)
-class EvaluationAdmin(JobAdminBase):
+class EvaluationAdmin(StartedByForm, DeletableJobs):
+    start_form = EvaluationForm
+    start_title = "Evaluate models"
+    start_template = "finetune/evaluation_new.html"
     list_display = (
         *("title", "status_label", "progress", "verdict_of", "duration", "owner", "created"),
         "mlflow",
@@ -131,42 +137,31 @@ class EvaluationAdmin(JobAdminBase):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
         return [
-            path("new/", view(self.new_view), name="finetune_evaluation_new"),
             path("<uuid:pk>/rows/", view(self.rows_view), name="finetune_evaluation_rows"),
             path("<uuid:pk>/promote/", view(self.promote_view), name="finetune_evaluation_promote"),
             *super().get_urls(),
         ]
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        extra = {"may_add": request.user.has_perm("finetune.add_evaluation")}
-        return super().changelist_view(request, extra | (extra_context or {}))
+    # -- a new one ----------------------------------------------------------------------------
 
-    def new_view(self, request: HttpRequest) -> HttpResponse:
-        if not request.user.has_perm("finetune.add_evaluation"):
-            raise PermissionDenied
-        sent = request.method == "POST"
-        # A job's page links here with what it knows.
-        known = {
-            name: request.GET[name] for name in ("models", "dataset_version") if name in request.GET
-        }
-        form = EvaluationForm(request.POST if sent else None, request=request, initial=known)
-        if sent and form.is_valid():
-            given = dict(form.cleaned_data)
-            names = [name.strip() for name in given.pop("models").split(",") if name.strip()]
-            try:
-                job = evaluation_submit(owner=request.user, models=names, **given)
-            except ApplicationError as error:
-                form.add_error(error.param if error.param in form.fields else None, error.message)
-            else:
-                return redirect("admin:finetune_evaluation_change", job.pk)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Evaluate models",
-            "opts": self.opts,
-            "form": form,
-            "media": self.media + form.media,
-        }
-        return render(request, "finetune/evaluation_new.html", context)
+    def start_initial(self, request: HttpRequest) -> dict[str, Any]:
+        given = request.GET
+        return {name: given[name] for name in ("models", "dataset_version") if name in given}
+
+    def start(self, request: HttpRequest, given: dict[str, Any]) -> Evaluation:
+        given = dict(given)
+        names = [name.strip() for name in given.pop("models").split(",") if name.strip()]
+        return evaluation_submit(owner=request.user, models=names, **given)
+
+    # -- delete -------------------------------------------------------------------------------
+
+    def check_deletable(self, job: Job) -> None:
+        ended_check(job)
+
+    def delete(self, job: Job) -> None:
+        evaluation_delete(evaluation=job)
+
+    # -- figures ------------------------------------------------------------------------------
 
     def changeform_view(
         self,

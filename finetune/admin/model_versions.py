@@ -18,15 +18,21 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display as column
 
 from finetune.card_html import card_html
-from finetune.models import ModelVersion
+from finetune.models import ModelVersion, TrainingJob
+from finetune.recogniser_view import recogniser_view
 from finetune.selectors import may_promote
 from finetune.services import versions as services
+from finetune.services.merges import version_merge
 from finetune.training_view import fitness_label, size
 from llm.models import AliasTarget
 from mlops import display
 from mlops.exceptions import ApplicationError
 
-SIDES = {"reloaded": "Its files, read anew", "served": "As it is served"}
+SIDES = {
+    "reloaded": "Its files, read anew",
+    "served": "As it is served",
+    "onnx": "Its ONNX file",
+}
 
 
 @admin.register(ModelVersion)
@@ -100,6 +106,7 @@ class ModelVersionAdmin(ModelAdmin):
             path(
                 "<uuid:pk>/promote/", view(self.promote_view), name="finetune_modelversion_promote"
             ),
+            path("<uuid:pk>/merge/", view(self.merge_view), name="finetune_modelversion_merge"),
             path("<uuid:pk>/remove/", view(self.remove_view), name="finetune_modelversion_remove"),
             *super().get_urls(),
         ]
@@ -116,6 +123,7 @@ class ModelVersionAdmin(ModelAdmin):
             "card": card_html(version.card),
             "lineage": _lineage(version),
             "sides": _sides(version),
+            "recogniser": recogniser_view(version),
             "files": [
                 {
                     "name": name,
@@ -129,6 +137,10 @@ class ModelVersionAdmin(ModelAdmin):
             "registered": display.moment(version.registered_at),
             "targets": _targets(version),
             "may_promote": version.called_by and may_promote(request.user, version),
+            "may_merge": version.form == ModelVersion.Form.ADAPTER
+            and version.base is not None
+            and self._may_change(request, version),
+            "merges": _merges(version),
             "may_delete": self._may_delete(request, version),
         }
         return render(request, "finetune/model_version.html", context)
@@ -145,6 +157,22 @@ class ModelVersionAdmin(ModelAdmin):
             f"{weight} % of the requests to {version.name} go to {version} from now on.",
             version,
         )
+
+    def merge_view(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+        """Begins the job, whose page shows how it goes."""
+        version = self._version(request, pk)
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self._may_change(request, version):
+            raise PermissionDenied
+        try:
+            job = version_merge(
+                owner=request.user, version=version, name=request.POST.get("name", "").strip()
+            )
+        except ApplicationError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return redirect("admin:finetune_modelversion_change", pk)
+        return redirect("admin:finetune_versionmerge_change", job.pk)
 
     def remove_view(self, request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         version = self._version(request, pk)
@@ -172,6 +200,10 @@ class ModelVersionAdmin(ModelAdmin):
         if ModelVersion.objects.filter(pk=pk).exists():
             return redirect("admin:finetune_modelversion_change", pk)
         return redirect("admin:finetune_modelversion_changelist")
+
+    def _may_change(self, request: HttpRequest, version: ModelVersion) -> bool:
+        own = version.owner_id == request.user.pk
+        return own or request.user.has_perm("finetune.change_modelversion")
 
     def _may_delete(self, request: HttpRequest, version: ModelVersion) -> bool:
         own = version.owner_id == request.user.pk
@@ -202,6 +234,9 @@ def _lineage(version: ModelVersion) -> list[dict[str, str]]:
         url = reverse("admin:finetune_trainingjob_change", args=[job.pk])
         seconds = display.duration(job.seconds)
         steps.append(_step("Training", "model_training", job.get_method_display(), seconds, url))
+    elif method := version.facts.get("method"):
+        words = TrainingJob.Method(method).label
+        steps.append(_step("Training", "model_training", words, "deleted since"))
     if version.merged_from is not None:
         url = reverse("admin:finetune_modelversion_change", args=[version.merged_from_id])
         steps.append(_step("Merged from", "merge", str(version.merged_from), "", url))
@@ -237,6 +272,19 @@ def _sides(version: ModelVersion) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _merges(version: ModelVersion) -> list[dict[str, Any]]:
+    """The adapter's merges, the newest first."""
+    return [
+        {
+            "url": reverse("admin:finetune_versionmerge_change", args=[job.pk]),
+            "name": str(job.result or job.name),
+            "status": display.status_label(job),
+            "created": display.moment(job.created_at),
+        }
+        for job in version.merges.select_related("result").order_by("-created_at")
+    ]
 
 
 def _targets(version: ModelVersion) -> list[dict[str, Any]]:

@@ -6,10 +6,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
-from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display as column
@@ -21,15 +18,17 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
+from finetune.admin.deletable import DeletableJobs, training_counts
+from finetune.admin.started import StartedByForm
 from finetune.engines.base import METRICS
 from finetune.models import DatasetVersion, Sweep, TrainingJob
+from finetune.services.deletion import sweep_deletable, sweep_delete
 from finetune.services.sweeps import sweep_submit
 from finetune.sweeps.space import MOST_TRIALS
 from finetune.sweeps.view import ShownTrial, parallel_axes, short, trials_shown
 from llm.models import LanguageModel
 from mlops import display
-from mlops.admin.job_base import JobAdminBase
-from mlops.exceptions import ApplicationError
+from mlops.models import Job
 
 
 class SweepForm(forms.Form):
@@ -96,7 +95,10 @@ class SweepForm(forms.Form):
 
 
 @admin.register(Sweep)
-class SweepAdmin(JobAdminBase):
+class SweepAdmin(StartedByForm, DeletableJobs):
+    start_form = SweepForm
+    start_title = "Start a sweep"
+    start_template = "finetune/sweep_new.html"
     list_display = (
         *("title", "status_label", "progress", "search_of", "best_of", "duration", "owner"),
         *("created", "mlflow"),
@@ -104,7 +106,7 @@ class SweepAdmin(JobAdminBase):
     list_filter = ("status", "method", "search", "created_at", "owner")
     search_fields = ("name", "id", "error", "dataset_label", "owner__username")
     list_select_related = ("owner", "best")
-    live_cells = (*JobAdminBase.live_cells, "best_of")
+    live_cells = (*DeletableJobs.live_cells, "best_of")
     change_form_template = "finetune/sweep.html"
     change_list_template = "finetune/sweep_change_list.html"
 
@@ -150,34 +152,18 @@ class SweepAdmin(JobAdminBase):
             ),
         ]
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view
-        return [path("new/", view(self.new_view), name="finetune_sweep_new"), *super().get_urls()]
+    def start(self, request: HttpRequest, given: dict[str, Any]) -> Sweep:
+        return sweep_submit(owner=request.user, **given)
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        extra = {"may_add": request.user.has_perm("finetune.add_sweep")}
-        return super().changelist_view(request, extra | (extra_context or {}))
+    def check_deletable(self, job: Job) -> None:
+        sweep_deletable(job)
 
-    def new_view(self, request: HttpRequest) -> HttpResponse:
-        if not request.user.has_perm("finetune.add_sweep"):
-            raise PermissionDenied
-        sent = request.method == "POST"
-        form = SweepForm(request.POST if sent else None, request=request)
-        if sent and form.is_valid():
-            try:
-                sweep = sweep_submit(owner=request.user, **form.cleaned_data)
-            except ApplicationError as error:
-                form.add_error(error.param if error.param in form.fields else None, error.message)
-            else:
-                return redirect("admin:finetune_sweep_change", sweep.pk)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Start a sweep",
-            "opts": self.opts,
-            "form": form,
-            "media": self.media + form.media,
-        }
-        return render(request, "finetune/sweep_new.html", context)
+    def delete(self, job: Job) -> None:
+        sweep_delete(sweep=job)
+
+    def deletes(self, jobs: list[Job]) -> dict[str, int]:
+        trials = TrainingJob.objects.filter(parent__in=[job.pk for job in jobs])
+        return super().deletes(jobs) | training_counts(trials)
 
     def changeform_view(
         self,

@@ -16,13 +16,14 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display as column
 
 from finetune import training_view as view
+from finetune.admin.deletable import DeletableJobs, training_counts
 from finetune.admin.training_form import dry_run_view, new_training_view
 from finetune.curves import curve_points
 from finetune.dry_report import report_view
 from finetune.models import TrainingJob
 from finetune.services import training as services
+from finetune.services.deletion import training_job_deletable, training_job_delete
 from mlops import display
-from mlops.admin.job_base import JobAdminBase
 from mlops.models import Job
 
 EVENTS = 200
@@ -31,7 +32,7 @@ PARTS = ("head", "acts", "result", "checkpoints", "events", "found")
 
 
 @admin.register(TrainingJob)
-class TrainingJobAdmin(JobAdminBase):
+class TrainingJobAdmin(DeletableJobs):
     list_display = (
         *("title", "status_label", "progress", "losses", "data"),
         *("duration", "owner", "created"),
@@ -39,7 +40,7 @@ class TrainingJobAdmin(JobAdminBase):
     list_filter = ("status", "method", "dry_run", "created_at", "owner")
     list_select_related = ("owner", "dataset_version__dataset")
     search_fields = ("name", "base_name", "dataset_label", "id", "error", "owner__username")
-    live_cells = (*JobAdminBase.live_cells, "losses")
+    live_cells = (*DeletableJobs.live_cells, "losses")
     change_list_template = "finetune/training_change_list.html"
 
     class Media:
@@ -50,15 +51,22 @@ class TrainingJobAdmin(JobAdminBase):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("finetune.add_trainingjob")
 
-    def has_delete_permission(self, request: HttpRequest, obj: Job | None = None) -> bool:
-        """Its checkpoints would stay behind; what came of it names it."""
-        return False
-
     def cancel(self, job: Job) -> None:
         services.training_job_cancel(job=job)
 
     def retry(self, job: Job) -> None:
         services.training_job_retry(job=TrainingJob.objects.get(pk=job.pk))
+
+    # -- delete -------------------------------------------------------------------------------
+
+    def check_deletable(self, job: Job) -> None:
+        training_job_deletable(job)
+
+    def delete(self, job: Job) -> None:
+        training_job_delete(job=job)
+
+    def deletes(self, jobs: list[Job]) -> dict[str, int]:
+        return training_counts(TrainingJob.objects.filter(pk__in=[job.pk for job in jobs]))
 
     # -- columns ------------------------------------------------------------------------------
 
@@ -180,6 +188,9 @@ class TrainingJobAdmin(JobAdminBase):
             "found": view.found_rows(job),
             "versions": view.version_rows(job),
             "acts": self._acts(request, job),
+            "delete_url": reverse("admin:finetune_trainingjob_delete", args=[job.pk])
+            if self.has_delete_permission(request, job)
+            else "",
             "mlflow": display.mlflow_link(job),
         }
 

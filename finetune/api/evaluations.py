@@ -18,6 +18,7 @@ from finetune.evaluation.metrics import METRICS
 from finetune.models import Evaluation, EvaluationSide
 from finetune.selectors import dataset_version_find
 from finetune.services import evaluations as services
+from finetune.services.deletion import evaluation_delete
 from mlops.api.idempotency import once
 from mlops.models import Job
 from mlops.services import job_cancel, job_retry
@@ -102,7 +103,12 @@ class PromotedSerializer(serializers.Serializer):
     model = serializers.CharField(help_text="what answers them from now on")
 
 
-class EvaluationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+class EvaluationViewSet(
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.DestroyModelMixin,
+    viewsets.GenericViewSet,
+):
     """Your evaluations; people of the console see everybody's."""
 
     queryset = Evaluation.objects.none()
@@ -176,6 +182,11 @@ class EvaluationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
         page = self.paginate_queryset(rows_ordered(job, look))
         found = [as_json(row) for row in rows_compared(job, look, page)]
         return self.get_paginated_response(found)
+
+    def perform_destroy(self, job: Evaluation) -> None:
+        """Of an evaluation that has ended: with its answers and figures."""
+        own_or_may(self.request, job, "finetune.delete_evaluation")
+        evaluation_delete(evaluation=job)
 
     def _own(self) -> Evaluation:
         job = self.get_object()

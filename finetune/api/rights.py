@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rest_framework.request import Request
 
-from finetune.models import Evaluation, ModelVersion, Sweep, TrainingJob
+from finetune.models import Evaluation, ModelVersion, Sweep, TrainingJob, VersionMerge
 from mlops.exceptions import NotAllowed
 
-Owned = TrainingJob | ModelVersion | Evaluation | Sweep
+Owned = TrainingJob | ModelVersion | Evaluation | Sweep | VersionMerge
 
 
 def own_or_may(request: Request, row: Owned, permission: str) -> None:

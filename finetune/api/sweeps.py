@@ -16,6 +16,7 @@ from finetune.api.rights import own_or_may
 from finetune.models import Sweep, TrainingJob
 from finetune.selectors import dataset_version_find, training_base_find
 from finetune.services import sweeps as services
+from finetune.services.deletion import sweep_delete
 from finetune.sweeps.space import MOST_TRIALS
 from finetune.sweeps.view import trials_shown
 from mlops.api.idempotency import once
@@ -103,7 +104,12 @@ class SweepDetailSerializer(SweepSerializer):
         ]
 
 
-class SweepViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+class SweepViewSet(
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.DestroyModelMixin,
+    viewsets.GenericViewSet,
+):
     """Your sweeps; people of the console see everybody's."""
 
     queryset = Sweep.objects.none()
@@ -155,6 +161,11 @@ class SweepViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
         own_or_may(request, sweep, CHANGE)
         job_retry(job=sweep)
         return self._accepted(sweep)
+
+    def perform_destroy(self, sweep: Sweep) -> None:
+        """Of a sweep that has ended: its trials go with it, versions that came of them stay."""
+        own_or_may(self.request, sweep, "finetune.delete_sweep")
+        sweep_delete(sweep=sweep)
 
     def _accepted(self, sweep: Job, headers: dict[str, str] | None = None) -> Response:
         sweep = self.get_queryset().get(pk=sweep.pk)

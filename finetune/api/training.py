@@ -29,6 +29,7 @@ from finetune.method_options import methods
 from finetune.models import TrainingJob
 from finetune.selectors import dataset_version_find, training_base_find
 from finetune.services import training as services
+from finetune.services.deletion import training_job_delete
 from mlops.api.idempotency import once
 from mlops.exceptions import ApplicationError
 from mlops.models import Job, User
@@ -60,7 +61,12 @@ def submit(user: User, given: dict[str, Any], **more: Any) -> TrainingJob:
     list=extend_schema(description="Training jobs, newest first."),
     retrieve=extend_schema(description="How it stands, what it does, and what came of it."),
 )
-class TrainingJobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet):
+class TrainingJobViewSet(
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.DestroyModelMixin,
+    viewsets.GenericViewSet,
+):
     """Your training jobs; people of the console see everybody's."""
 
     queryset = TrainingJob.objects.none()
@@ -128,6 +134,11 @@ class TrainingJobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
     def retry(self, request: Request, **_: Any) -> Response:
         """A failed or cancelled job is queued again and goes on from its last checkpoint."""
         return self._act(services.training_job_retry)
+
+    def perform_destroy(self, job: TrainingJob) -> None:
+        """Of a job that has ended: its curves and checkpoints go, versions that came of it stay."""
+        own_or_may(self.request, job, "finetune.delete_trainingjob")
+        training_job_delete(job=job)
 
     def _act(self, service: Callable[..., None]) -> Response:
         job = self.get_object()

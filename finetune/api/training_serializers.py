@@ -60,6 +60,9 @@ class TrainingJobSummarySerializer(serializers.ModelSerializer):
 
     url = serializers.HyperlinkedIdentityField(view_name="trainingjob-detail")
     paused = serializers.BooleanField(read_only=True)
+    rows_seen = serializers.IntegerField(
+        read_only=True, help_text="training rows learned from, each as often as it was"
+    )
     progress = serializers.SerializerMethodField(help_text="in steps")
     error = serializers.SerializerMethodField()
     base = serializers.CharField(source="base_name", read_only=True)
@@ -73,7 +76,8 @@ class TrainingJobSummarySerializer(serializers.ModelSerializer):
         model = TrainingJob
         fields = [
             *("id", "url", "name", "method", "status", "paused", "phase", "progress", "epoch"),
-            *("loss", "eval_loss", "tokens_per_second", "trained_tokens", "memory_bytes"),
+            *("loss", "eval_loss", "tokens_per_second", "trained_tokens", "rows_seen"),
+            "memory_bytes",
             *("device", "base", "dataset", "dataset_version", "dry_run", "serve", "priority"),
             *("owner", "parent", "attempts", "cancel_requested", "error", "estimated_finish"),
             *("created_at", "started_at", "finished_at", "mlflow_run"),

@@ -8,6 +8,7 @@ from rest_framework.routers import DefaultRouter
 from finetune.api.datasets import DatasetImportViewSet, DatasetViewSet
 from finetune.api.dry_run import dry_run
 from finetune.api.evaluations import EvaluationViewSet
+from finetune.api.merges import VersionMergeViewSet
 from finetune.api.sweeps import SweepViewSet
 from finetune.api.training import MethodsView, TrainingJobViewSet
 from finetune.api.versions import DatasetVersionViewSet
@@ -29,6 +30,7 @@ router.register("imports", DatasetImportViewSet, basename="datasetimport")
 router.register("jobs", TrainingJobViewSet, basename="trainingjob")
 router.register("models", ModelVersionViewSet, basename="modelversion")
 router.register("evaluations", EvaluationViewSet, basename="evaluation")
+router.register("merges", VersionMergeViewSet, basename="versionmerge")
 router.register("sweeps", SweepViewSet, basename="sweep")
 
 urlpatterns = [

@@ -14,6 +14,11 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from finetune.api.merges import (
+    VersionMergeCreateSerializer,
+    VersionMergeSerializer,
+    accepted,
+)
 from finetune.api.rights import own_or_may
 from finetune.api.training_serializers import (
     ModelVersionSerializer,
@@ -25,6 +30,8 @@ from finetune.downloads import model_file_response
 from finetune.models import ModelVersion
 from finetune.selectors import may_promote
 from finetune.services import versions as services
+from finetune.services.merges import version_merge
+from mlops.api.idempotency import once
 from mlops.exceptions import NotAllowed
 
 
@@ -86,6 +93,23 @@ class ModelVersionViewSet(
     def file(self, request: Request, name: str, **_: Any) -> HttpResponseBase:
         """One of its files, by its name in `files`."""
         return model_file_response(self.get_object(), name)
+
+    @extend_schema(request=VersionMergeCreateSerializer, responses={202: VersionMergeSerializer})
+    @action(detail=True, methods=["post"], filterset_fields=None)
+    def merge(self, request: Request, **_: Any) -> Response:
+        """Merges an adapter into its base; what comes of it is a version of its own.
+
+        Answers 202 at once; `Location` is where to poll. `Idempotency-Key` is obeyed.
+        """
+        given = VersionMergeCreateSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        version = self.get_object()
+        own_or_may(request, version, "finetune.change_modelversion")
+        job, headers = once(
+            request,
+            lambda: version_merge(owner=request.user, version=version, **given.validated_data),
+        )
+        return accepted(request, job, headers)
 
     @extend_schema(request=VersionPromoteSerializer, responses=VersionPromotedSerializer)
     @action(detail=True, methods=["post"], filterset_fields=None)

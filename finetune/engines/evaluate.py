@@ -6,7 +6,8 @@
 
 It works on a copy of its own, never on the instance that serves. Each row of an Answered has
 "number", and where they were asked for "output", "loss" (summed, in nats), "tokens", "right" and,
-of a preference, "rejected_loss"; "error" says why there is no output.
+of a preference, "rejected_loss"; "error" says why there is no output. Where tools are called,
+"calls" holds each with its "name" and "arguments", and "text" what is said beside them.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def evaluate(spec: EvaluationSpec, teller: Teller) -> None:
         for number, values in found.items():
             told.add({"number": number, **values})
     else:
-        _answers(spec, found, prompts, teller, told, facts)
+        tools = frozenset(number for number, row in rows.items() if _offers_tools(row))
+        _answers(spec, found, prompts, tools, teller, told, facts)
     told.flush()
     teller.tell(Ended(facts=facts))
 
@@ -164,12 +166,14 @@ def _answers(
     spec: EvaluationSpec,
     found: dict[int, dict[str, Any]],
     prompts: dict[int, list[int]],
+    tools: frozenset[int],
     teller: Teller,
     told: _Told,
     facts: dict[str, Any],
 ) -> None:
     engines = importlib.import_module("llm.engines.transformers")
     scoring = importlib.import_module("finetune.engines.scoring_answers")
+    calls = importlib.import_module("finetune.engines.scoring_calls")
     teller.tell(Phase(name="answering"))
     for number in found.keys() - prompts.keys():
         told.add({"number": number, **found[number]})
@@ -188,6 +192,9 @@ def _answers(
             values = {"number": answer.number, "output": answer.text, **found[answer.number]}
             if answer.error:
                 values["error"] = answer.error
+            elif answer.number in tools:
+                text, made = calls.read_calls(answer.text, model.tool_format)
+                values |= {"text": text, "calls": made} if made else {}
             tokens += answer.tokens
             told.add(values)
     finally:
@@ -219,6 +226,12 @@ def _rows(spec: EvaluationSpec) -> dict[int, dict[str, Any]]:
     with (Path(spec.folder) / ROWS).open(encoding="utf-8") as file:
         read = (json.loads(line) for line in file)
         return {one["number"]: one["row"] for one in read}
+
+
+def _offers_tools(row: dict[str, Any]) -> bool:
+    """Whether an answer to it may call something; else what looks like a call is text."""
+    called = "messages" in row and row["messages"][-1].get("tool_calls")
+    return bool(row.get("tools") or called)
 
 
 def _look(teller: Teller) -> None:

@@ -44,6 +44,11 @@ METRICS = {
     for metric in (
         Metric("exact", "Exact match", "exact", "rows"),
         Metric("strict", "Exact match, to the letter", "strict", "rows"),
+        Metric("calls_exact", "Tool calls, exact", "calls_exact", "call_rows"),
+        Metric("calls_name", "Tool calls, right function", "calls_name", "calls"),
+        Metric(
+            "calls_arguments", "Tool calls, right arguments", "calls_arguments", "call_arguments"
+        ),
         Metric("fields_exact", "Fields, exact", "fields_exact", "fields"),
         Metric("fields_fuzzy", "Fields, alike", "fields_fuzzy", "fields"),
         Metric("cer", "CER", "errors", "characters", better="low"),
@@ -64,16 +69,18 @@ METRICS = {
     )
 }
 _LIKELY = ("token_accuracy", "loss", "perplexity")
-# By the kind of the rows; those of fields only where answers are JSON.
+_CALLS = ("calls_exact", "calls_name", "calls_arguments")
+# By the kind of the rows; those of fields only where answers are JSON, those of calls only where
+# tools are called.
 OF_KIND: dict[str, tuple[str, ...]] = {
-    "chat": ("exact", "strict", "fields_exact", "fields_fuzzy", *_LIKELY),
+    "chat": ("exact", "strict", *_CALLS, "fields_exact", "fields_fuzzy", *_LIKELY),
     "completion": ("exact", "strict", "fields_exact", "fields_fuzzy", "cer", "wer", *_LIKELY),
     "text": _LIKELY,
     "preference": ("preferred", "margin", *_LIKELY),
     "ocr": ("cer", "wer", "exact", "strict"),
 }
 # Those that need what a model writes; the others follow from how likely it holds the truth.
-WRITTEN = frozenset({"exact", "strict", "fields_exact", "fields_fuzzy", "cer", "wer"})
+WRITTEN = frozenset({"exact", "strict", *_CALLS, "fields_exact", "fields_fuzzy", "cer", "wer"})
 
 
 def metric_of(name: str) -> Metric:

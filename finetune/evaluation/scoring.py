@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from finetune.evaluation.calls import Call, call_counts, made_calls, same_calls, wanted_calls
 from finetune.evaluation.metrics import FIELD, METRICS, field_metrics, metric_of
 from finetune.formats.base import Row
 from finetune.formats.kinds import spoken
@@ -36,8 +37,7 @@ def counts_of(kind: str, row: Row, answered: Mapping[str, Any], *, written: bool
             margin = answered["rejected_loss"] - answered["loss"]
             counts |= {"margin": margin, "preferred": float(margin > 0), "pairs": 1.0}
     if written:
-        output = None if answered.get("error") else str(answered.get("output", ""))
-        counts |= _written(kind, truth_of(kind, row), output)
+        counts |= _written(kind, row, answered)
     return counts
 
 
@@ -52,14 +52,24 @@ def scores_of(counts: Counts) -> dict[str, float]:
     return found
 
 
-def _written(kind: str, truth: str, output: str | None) -> Counts:
-    said = "" if output is None else output
+def _written(kind: str, row: Row, answered: Mapping[str, Any]) -> Counts:
+    output = None if answered.get("error") else str(answered.get("output", ""))
+    truth, said = truth_of(kind, row), output or ""
+    wanted, made = _calls(kind, row, answered)
+    if wanted:
+        # Calls are compared as such, and as text what is said beside them.
+        truth, said = row["messages"][-1]["content"], str(answered.get("text", said))
     same = scoring.normalised(said, form="NFKC") == scoring.normalised(truth, form="NFKC")
+    exact = same and (not wanted or same_calls(wanted, made))
+    strict = said.strip() == truth.strip()
+    strict = strict and (not wanted or same_calls(wanted, made, ordered=True))
     counts: Counts = {
         "rows": 1.0,
-        "exact": float(output is not None and same),
-        "strict": float(output is not None and said.strip() == truth.strip()),
+        "exact": float(output is not None and exact),
+        "strict": float(output is not None and strict),
     }
+    if wanted or (made and not exact):
+        counts |= call_counts(wanted, made)
     if kind in ("completion", "ocr"):
         counted = scoring.count(truth, output)
         counts |= {
@@ -68,10 +78,18 @@ def _written(kind: str, truth: str, output: str | None) -> Counts:
             "word_errors": float(counted.word_errors),
             "words": float(counted.words),
         }
-    wanted = _object(truth) if kind in ("chat", "completion") else None
-    if wanted:
-        counts |= _fields(wanted, _object(said) or {})
+    fields_wanted = _object(truth) if kind in ("chat", "completion") else None
+    if fields_wanted:
+        counts |= _fields(fields_wanted, _object(said) or {})
     return counts
+
+
+def _calls(kind: str, row: Row, answered: Mapping[str, Any]) -> tuple[list[Call], list[Call]]:
+    """Those that should be made, and those that were."""
+    if kind != "chat":
+        return [], []
+    made = [] if answered.get("error") else made_calls(answered)
+    return wanted_calls(row["messages"][-1]), made
 
 
 def _fields(wanted: dict[str, Any], values: dict[str, Any]) -> Counts:

@@ -3,6 +3,7 @@
 from finetune.models.datasets import Dataset, DatasetQuerySet, DatasetVersion
 from finetune.models.evaluations import Evaluation, EvaluationRow, EvaluationSide
 from finetune.models.imports import DatasetImport
+from finetune.models.merges import VersionMerge
 from finetune.models.sweeps import Sweep
 from finetune.models.training import Checkpoint, TrainingEvent, TrainingJob, TrainingMetric
 from finetune.models.versions import ModelVersion
@@ -21,4 +22,5 @@ __all__ = [
     "TrainingEvent",
     "TrainingJob",
     "TrainingMetric",
+    "VersionMerge",
 ]

@@ -30,6 +30,7 @@ class DatasetImport(Job):
         UPLOAD = "upload"
         HUB = "hub"
         REVIEWS = "reviews", "reviewed pages"
+        EXTRACTIONS = "extractions", "accepted extractions"
 
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="imports")
     version = models.OneToOneField(
@@ -40,7 +41,7 @@ class DatasetImport(Job):
         related_name="imported_by",
         help_text="what came of it",
     )
-    origin = models.CharField(max_length=10, choices=Origin)
+    origin = models.CharField(max_length=20, choices=Origin)
     file = models.FileField(upload_to=import_path, max_length=200, blank=True)
     source = models.CharField(max_length=500, help_text="the file's name, or the hub's")
     options = models.JSONField(default=dict)

@@ -150,6 +150,11 @@ class TrainingJob(Job):
         return version.language_model.name if version else ""
 
     @property
+    def rows_seen(self) -> int:
+        """Training rows that have been learned from, each as often as it was."""
+        return round(self.epoch * int(self.settings_found.get("train_rows", 0)))
+
+    @property
     def paused(self) -> bool:
         return self.held and self.status == self.Status.QUEUED
 
@@ -246,6 +251,16 @@ class Checkpoint(models.Model):
     @property
     def name(self) -> str:
         return f"checkpoint-{self.step}"
+
+    @property
+    def model_name(self) -> str:
+        """What requests call it by, once its job has succeeded and its files are still there."""
+        return f"{self.job.name}:ckpt-step-{self.step}"
+
+    @property
+    def source(self) -> str:
+        """As a LanguageModel's source."""
+        return f"stored:{self.folder}"
 
     @property
     def folder(self) -> str:

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from finetune.formats import FORMATS
 from finetune.models import Dataset, DatasetImport, DatasetVersion
-from finetune.product_extractions import EXTRACTION, extractions_of
+from finetune.product_extractions import extractions_of
 from finetune.product_rows import ACCEPTED, MAKERS, reviews_of
 from finetune.reading import HubSource, is_hub_name
 from finetune.report import trainable
@@ -166,9 +166,9 @@ def dataset_from_extractions(
             code="too_many",
             param="extractions",
         )
-    checked = import_options(**options) | {"make": EXTRACTION, "extractions": ids}
+    checked = import_options(**options) | {"extractions": ids}
     source = f"{len(ids):,} accepted extraction{'' if len(ids) == 1 else 's'}"
-    job = _job(owner, name, DatasetImport.Origin.REVIEWS, source, checked, 5, "")
+    job = _job(owner, name, DatasetImport.Origin.EXTRACTIONS, source, checked, 5, "")
     return _submitted(job, owner, name, description)
 
 

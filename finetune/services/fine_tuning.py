@@ -17,8 +17,8 @@ from llm.models import LanguageModel, StoredFile
 from mlops.exceptions import ApplicationError
 from mlops.models import Job, User
 
-# What a model's name is made of; the whole fits into its field.
-LONGEST_BASE, LONGEST_OWNER, LONGEST_SUFFIX = 90, 30, 64
+# What a model's name is made of; with a checkpoint's step the whole fits into its field.
+LONGEST_BASE, LONGEST_OWNER, LONGEST_SUFFIX = 70, 30, 64
 UNNAMEABLE = re.compile(r"[^A-Za-z0-9._-]+")
 
 

@@ -57,7 +57,7 @@ def training_job_submit(
     """
     config = config_of(method, options or {})
     name_check(name)
-    _name_free(owner, name)
+    name_free(owner, name)
     base_check(method, base)
     for version, param in ((dataset_version, "dataset"), (validation_version, "validation")):
         if version is not None:
@@ -137,8 +137,11 @@ def name_check(name: str) -> None:
         ) from error
 
 
-def _name_free(owner: User | None, name: str) -> None:
-    """Versions of one name follow each other: only who may change them adds to another's."""
+def name_free(owner: User | None, name: str) -> None:
+    """Versions of one name follow each other: only who may change them adds to another's.
+
+    Raises ApplicationError.
+    """
     if owner is None or owner.has_perm("finetune.change_modelversion"):
         return
     if ModelVersion.objects.filter(name=name).exclude(owner=owner).exists():

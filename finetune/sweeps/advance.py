@@ -167,6 +167,7 @@ def _settle(sweep: Sweep) -> None:
             )
         else:
             TrainingEvent.objects.create(
-                job=best, message=f"The sweep's best; it can be called as {version.language_model}."
+                job=best,
+                message=f"The sweep's best; it can be called as {' or '.join(version.called_by)}.",
             )
     Sweep.objects.filter(pk=sweep.pk).update(settled=True)

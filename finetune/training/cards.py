@@ -20,7 +20,7 @@ def model_card(version: ModelVersion, job: TrainingJob) -> str:
         ("SHA-256 of the rows", facts.get("dataset_sha256", "")),
         ("Licence of the data", data.licence if data else ""),
         ("Steps", facts.get("steps")),
-        ("Tokens trained on", f"{facts.get('trained_tokens', 0):,}"),
+        _seen(version, job),
         ("Device", job.device),
         ("Made by", str(job.owner or "")),
         ("Job", str(job.pk)),
@@ -39,6 +39,12 @@ def model_card(version: ModelVersion, job: TrainingJob) -> str:
         _table(("Library", "Version"), sorted(facts.get("libraries", {}).items())),
     ]
     return "\n".join(parts)
+
+
+def _seen(version: ModelVersion, job: TrainingJob) -> tuple[str, str]:
+    if version.form == ModelVersion.Form.RECOGNISER:
+        return "Lines seen", f"{job.rows_seen:,}"
+    return "Tokens trained on", f"{version.facts.get('trained_tokens', 0):,}"
 
 
 def _rows(counts: dict[str, int]) -> str:

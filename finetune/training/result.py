@@ -46,6 +46,8 @@ def keep(job: TrainingJob, folder: Path, finished: Finished, recorder: Recorder)
     elif job.serve:
         make_callable(version, job)
         recorder.tell(INFO, f"It can be called as {' or '.join(version.called_by)}.")
+        if job.training_file:
+            _checkpoints_callable(job, version)
     curves_file(job)
     try:
         registry.register(version)
@@ -115,18 +117,14 @@ def make_callable(version: ModelVersion, job: TrainingJob) -> None:
         return
     # Clients of OpenAI's API are told one name, which stands for this one version.
     name = version.name if job.training_file else str(version).replace(" v", "@")
-    base = version.base if version.form == ModelVersion.Form.ADAPTER else None
     model = LanguageModel.objects.filter(name=name, source=version.source).first()
     try:
         if model is None:
-            model = model_save(
-                model=LanguageModel(),
-                name=name,
-                base=base,
+            model = _model_save(
+                job,
+                name,
                 source=version.source,
-                chat_template=job.base.chat_template if job.base else "",
-                store_texts=job.base.store_texts if job.base else False,
-                mlflow_run_id=job.mlflow_run_id,
+                form=version.form,
                 notes=f"{job.get_method_display()} on {job.dataset_label}",
             )
         ModelVersion.objects.filter(pk=version.pk).update(language_model=model)
@@ -139,6 +137,36 @@ def make_callable(version: ModelVersion, job: TrainingJob) -> None:
             f"The result is kept as {version}, but can't be called '{name}': {error.message}",
             code=error.code,
         ) from error
+
+
+def _checkpoints_callable(job: TrainingJob, version: ModelVersion) -> None:
+    """Clients of OpenAI's API are told of a name for each checkpoint, too."""
+    held = job.checkpoints.filter(removed=False).exclude(step=version.step)
+    for checkpoint in held.select_related("job"):
+        if not LanguageModel.objects.filter(name=checkpoint.model_name).exists():
+            _model_save(
+                job,
+                checkpoint.model_name,
+                source=checkpoint.source,
+                form=version.form,
+                notes=f"Step {checkpoint.step} of {version}",
+            )
+
+
+def _model_save(
+    job: TrainingJob, name: str, *, source: str, form: str, notes: str
+) -> LanguageModel:
+    """Raises ApplicationError."""
+    return model_save(
+        model=LanguageModel(),
+        name=name,
+        base=job.base if form == ModelVersion.Form.ADAPTER else None,
+        source=source,
+        chat_template=job.base.chat_template if job.base else "",
+        store_texts=job.base.store_texts if job.base else False,
+        mlflow_run_id=job.mlflow_run_id,
+        notes=notes,
+    )
 
 
 def _engine_save(version: ModelVersion) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.urls import reverse
 from rest_framework.test import APIClient
 
@@ -82,6 +84,20 @@ def test_what_a_model_is_asked_and_what_was_accepted(storage: Path, owner: User)
     said = json.dumps({"shop": "Blue Door 3", "total": "3.5"})
     scores = scores_of(counts_of("chat", row, {"output": said}, written=True))
     assert scores["field.total.exact"] == 1.0 and scores["exact"] == 0.0
+
+
+def test_the_import_says_where_its_rows_come_from(storage: Path, owner: User) -> None:
+    extracted(owner, 1)
+    job = services.dataset_from_extractions(owner=owner, name="receipts")
+    assert job.get_origin_display() == "accepted extractions"
+    # Earlier ones were told from those of pages by an option alone.
+    options = {"origin": "reviews", "dataset": job.dataset, "owner": owner}
+    old = DatasetImport.objects.create(options={"make": "extraction"}, **options)
+    pages = DatasetImport.objects.create(options={"make": "ocr"}, **options)
+    import_module("finetune.migrations.0003_merges").extractions_tell(apps, None)
+    old.refresh_from_db()
+    pages.refresh_from_db()
+    assert (old.origin, pages.origin) == ("extractions", "reviews")
 
 
 def test_only_what_one_may_see_and_what_is_still_accepted(storage: Path, owner: User) -> None:

@@ -484,4 +484,15 @@ def test_from_a_file_to_a_model_that_is_called(tmp_path: Path) -> None:
         )
         strictly(ChatCompletion, json.loads(answer.to_json()))
         assert answer.model == done.fine_tuned_model
-        assert done.fine_tuned_model in [one.id for one in client.models.list()]
+        known = [one.id for one in client.models.list()]
+        assert done.fine_tuned_model in known
+        # The checkpoints that are still there are models, too; the last one is the result's.
+        names = [one.fine_tuned_model_checkpoint for one in checkpoints]
+        assert names[:2] == [done.fine_tuned_model, f"{done.fine_tuned_model}:ckpt-step-9"]
+        assert set(names[:2]) <= set(known)
+        earlier = client.chat.completions.create(
+            model=names[1],
+            messages=[{"role": "user", "content": "How far is it from Oslo to stop 3?"}],
+            max_tokens=8,
+        )
+        assert earlier.model == names[1] and earlier.usage.completion_tokens > 0

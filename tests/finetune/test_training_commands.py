@@ -135,7 +135,7 @@ def test_an_interrupt_saves_a_checkpoint_and_stops(
         env=os.environ
         | {
             "DATABASE_URL": this_database(),
-            "MEDIA_ROOT": str(settings.MEDIA_ROOT),
+            "MEDIA_ROOT": str(config.parent / "media"),
             "TRAINING_FOLDER": str(settings.TRAINING_FOLDER),
             "MLFLOW_TRACKING_URI": "none",
         },
@@ -280,7 +280,7 @@ def test_an_adapter_becomes_a_whole_model(
     random_model: Path, storage: Path, settings: Any, tmp_path: Path
 ) -> None:
     settings.TRAINING_FOLDER = tmp_path / "training"
-    settings.DATA_DIR = tmp_path / "data"
+    settings.MODELS_FOLDER = tmp_path / "data"
     settings.MLFLOW_TRACKING_URI = "none"
     base = LanguageModel.objects.create(name="base", source=str(random_model), dtype="float32")
     version = ModelVersion.objects.create(name="reader", number=1, form="adapter", base=base)

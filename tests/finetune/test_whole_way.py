@@ -96,7 +96,7 @@ def line_dataset(owner: User) -> DatasetVersion:
 
 
 def test_a_recogniser_is_an_engine_at_once(storage: Path, owner: User, settings: Any) -> None:
-    settings.DATA_DIR = storage.parent
+    settings.MODELS_FOLDER = storage.parent / "fetched"
     options = {"epochs": 0, "max_steps": 4, "channels": 8, "hidden": 16, "log_steps": 1}
     job = submit(
         line_dataset(owner), method="ocr-recognition", base=None, name="letters", options=options

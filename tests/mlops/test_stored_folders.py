@@ -17,7 +17,7 @@ from mlops.stored_folders import FolderMissing, folder_delete, folder_get, folde
 
 @pytest.fixture(autouse=True)
 def storage(settings, tmp_path: Path) -> None:
-    settings.DATA_DIR = tmp_path / "data"
+    settings.MODELS_FOLDER = tmp_path / "data"
     settings.STORAGES = {
         **settings.STORAGES,
         "default": {
@@ -97,7 +97,7 @@ def test_a_model_is_loaded_from_the_storage(folder: Path, settings) -> None:
     folder_put(folder, "models/ab/one")
     place = Path(local_path("stored:models/ab/one"))
     assert {path.name for path in place.iterdir()} == {"config.json", "tokenizer.json"}
-    assert place.is_relative_to(settings.DATA_DIR)
+    assert place.is_relative_to(settings.MODELS_FOLDER)
     assert local_path("stored:models/ab/one") == str(place)
     with pytest.raises(EngineUnavailable, match="not in the storage"):
         local_path("stored:models/ab/two")

@@ -146,7 +146,7 @@ def checkpoint_object(
 ) -> dict[str, Any]:
     """`values`: of the curves at its step. `final`: the step and name of the model at the end."""
     figures = values | checkpoint.metrics
-    name = f"{checkpoint.job.name}:ckpt-step-{checkpoint.step}"
+    name = checkpoint.model_name
     return {
         "object": "fine_tuning.job.checkpoint",
         "id": checkpoint.pk,

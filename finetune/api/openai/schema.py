@@ -72,7 +72,9 @@ class FineTuningCheckpointSerializer(serializers.Serializer):
     object = serializers.CharField(help_text="fine_tuning.job.checkpoint")
     created_at = serializers.IntegerField()
     fine_tuning_job_id = serializers.CharField()
-    fine_tuned_model_checkpoint = serializers.CharField()
+    fine_tuned_model_checkpoint = serializers.CharField(
+        help_text="to be called by, once the job has succeeded and if it is among those kept"
+    )
     step_number = serializers.IntegerField()
     metrics = serializers.DictField(child=serializers.FloatField(allow_null=True))
 

@@ -11,18 +11,20 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from finetune.evaluation.sides import side_named
-from finetune.merging import version_merge
-from finetune.models import ModelVersion
+from finetune.local_run import run_here
+from finetune.models import ModelVersion, VersionMerge
+from finetune.services.merges import version_merge
+from finetune.tasks import merge
 from llm.sources import local_path
 from mlops.bootstrap import ensure_schema
-from mlops.exceptions import ApplicationError, EngineUnavailable, JobFailed
+from mlops.exceptions import ApplicationError
 
 
 class Command(BaseCommand):
     help = (
         "Merges an adapter (name@number) into its base, compares both on fixed prompts, and keeps "
         "the whole model as a version that can be called and trained on. "
-        "Exit status: 0 it is fit, 1 it failed or is unfit, 2 bad arguments."
+        "Exit status: 0 it is fit, 1 it failed or is unfit, 2 bad arguments, 130 it was stopped."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,26 +40,41 @@ class Command(BaseCommand):
         out: Path | None = options["out"]
         if out is not None and out.exists() and any(out.iterdir()):
             raise CommandError(f"{out} isn't empty.", returncode=2)
+        self._shown = ""
         try:
             version = side_named(options["version"], user=None, position=0).version
             if version is None:
                 raise CommandError(
                     f"'{options['version']}' is no version that training has made.", returncode=2
                 )
-            made = version_merge(
-                version, name=options["name"], device=options["device"], tell=self._tell
+            job = version_merge(
+                owner=None,
+                version=version,
+                name=options["name"],
+                device=options["device"],
+                enqueue=False,
             )
         except ApplicationError as error:
             raise CommandError(error.message, returncode=2) from error
-        except (JobFailed, EngineUnavailable) as error:
-            raise CommandError(error.message, returncode=1) from error
+        job = run_here(job, lambda: merge(str(job.pk))["status"], show=self._show)
+        made = self._made(job)
         if out is not None:
             # As engines load it: what lies elsewhere in MLflow's form stands beside the weights.
             shutil.copytree(local_path(made.source), out, dirs_exist_ok=True)
         self._report(made)
 
-    def _tell(self, message: str) -> None:
-        self.stderr.write(f"{message} ...")
+    def _show(self, job: VersionMerge) -> None:
+        if job.phase != self._shown:
+            self._shown = job.phase
+            self.stderr.write(f"{job.get_phase_display()} ...")
+
+    def _made(self, job: VersionMerge) -> ModelVersion:
+        if job.status == job.Status.CANCELLED:
+            self.stderr.write(f"Stopped. Job {job.pk}; a retry begins anew.")
+            sys.exit(130)
+        if job.status != job.Status.SUCCEEDED or job.result is None:
+            raise CommandError(f"{job.error} (job {job.pk})", returncode=1)
+        return job.result
 
     def _report(self, made: ModelVersion) -> None:
         served = made.parity["served"]["max_difference"]
