@@ -1,6 +1,6 @@
 # `make` alone says what there is. ARGS goes to the command: make test ARGS="-k ocr"
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-llm demo-finetune run setup test lint clean
+.PHONY: help demo demo-llm demo-finetune run setup test lint lint-docker clean settle wheels images
 
 PY := .venv/bin/python
 # Where it is set, every start of Python compiles all that it imports anew: seconds each.
@@ -63,6 +63,9 @@ images-load: ## and out of it again
 
 images-push: ## all images of PRESET to REGISTRY=registry.example.org/mlops/
 	@docker/images.sh push $(PRESET)
+
+settle: ## today's locks as the layer that new requirements come on top of
+	@docker/settle.sh
 
 wheels: ## fetch the wheels of PRESET into docker/wheels, to build without an index
 	@docker/wheels.sh $(PRESET)

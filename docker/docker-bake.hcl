@@ -32,9 +32,13 @@ variable "UV_DEFAULT_INDEX" { default = "" }
 variable "HTTP_PROXY" { default = "" }
 variable "HTTPS_PROXY" { default = "" }
 variable "NO_PROXY" { default = "" }
-# Layers kept between builds elsewhere: type=gha, or type=registry,ref=…
-variable "CACHE_FROM" { default = "" }
-variable "CACHE_TO" { default = "" }
+# Layers kept between builds elsewhere: "gha" (GitHub's cache), or an image's name without a tag.
+variable "CACHE" { default = "" }
+
+function "cache" {
+  params = [name, mode]
+  result = CACHE == "" ? [] : CACHE == "gha" ? ["type=gha,scope=${name}-${PRESET_TAG}${mode}"] : ["type=registry,ref=${CACHE}:${name}-${PRESET_TAG}${mode}"]
+}
 
 function "tags" {
   params = [name]
@@ -60,8 +64,6 @@ target "_common" {
     PRESET           = PRESET
   }
   contexts   = { wheels = WHEELS }
-  cache-from = CACHE_FROM == "" ? [] : [CACHE_FROM]
-  cache-to   = CACHE_TO == "" ? [] : [CACHE_TO]
 }
 
 # -- Bases ---------------------------------------------------------------------------------------
@@ -85,12 +87,16 @@ target "ml-base" {
   inherits   = ["_base"]
   dockerfile = "docker/Dockerfile.ml-base"
   tags       = base_tags("backend-ml-base")
+  cache-from = cache("ml-base", "")
+  cache-to   = cache("ml-base", ",mode=max")
 }
 
 target "ml-gpu-base" {
   inherits   = ["_base"]
   dockerfile = "docker/Dockerfile.ml-gpu-base"
   tags       = base_tags("backend-ml-gpu-base")
+  cache-from = cache("ml-gpu-base", "")
+  cache-to   = cache("ml-gpu-base", ",mode=max")
 }
 
 # pip and uv for the builds of services; in no image.
@@ -119,24 +125,32 @@ target "ocr-cpu" {
   inherits   = ["_model"]
   dockerfile = "docker/Dockerfile.ocr-cpu"
   tags       = tags("ocr-cpu")
+  cache-from = cache("ocr-cpu", "")
+  cache-to   = cache("ocr-cpu", ",mode=max")
 }
 
 target "ocr-gpu" {
   inherits   = ["_model"]
   dockerfile = "docker/Dockerfile.ocr-gpu"
   tags       = tags("ocr-gpu")
+  cache-from = cache("ocr-gpu", "")
+  cache-to   = cache("ocr-gpu", ",mode=max")
 }
 
 target "llm" {
   inherits   = ["_model"]
   dockerfile = "docker/Dockerfile.llm"
   tags       = tags("llm")
+  cache-from = cache("llm", "")
+  cache-to   = cache("llm", ",mode=max")
 }
 
 target "train" {
   inherits   = ["_model"]
   dockerfile = "docker/Dockerfile.train"
   tags       = tags("train")
+  cache-from = cache("train", "")
+  cache-to   = cache("train", ",mode=max")
 }
 
 target "_slim" {
@@ -153,12 +167,16 @@ target "web" {
   inherits   = ["_slim"]
   dockerfile = "docker/Dockerfile.web"
   tags       = tags("web")
+  cache-from = cache("web", "")
+  cache-to   = cache("web", ",mode=max")
 }
 
 target "mlflow" {
   inherits   = ["_slim"]
   dockerfile = "docker/Dockerfile.mlflow"
   tags       = tags("mlflow")
+  cache-from = cache("mlflow", "")
+  cache-to   = cache("mlflow", ",mode=max")
 }
 
 group "default" { targets = KIND == "gpu" ? ["gpu"] : ["cpu"] }

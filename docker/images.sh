@@ -10,8 +10,8 @@
 #   images.sh names PRESET                 the images' names
 #
 # From the environment: TAG (dev), REGISTRY (registry.example.org/mlops/), WHEELS (a folder of
-# wheels), TORCH_INDEX and UV_DEFAULT_INDEX (mirrors), HTTP_PROXY, HTTPS_PROXY, NO_PROXY, CACHE_FROM,
-# CACHE_TO. Further arguments for `docker buildx bake` follow `--`.
+# wheels), TORCH_INDEX and UV_DEFAULT_INDEX (mirrors), HTTP_PROXY, HTTPS_PROXY, NO_PROXY, CACHE
+# (layers kept elsewhere: gha, or an image's name). Further arguments for `docker buildx bake` follow `--`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
