@@ -40,6 +40,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         os.environ["DATA_DIR"] = str(Path(os.environ["DATA_DIR"]).parent / worker)
     else:
         forget_environment()
+        # Processes of tests share the cores, and their models are tiny: threads only wait.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         # Or every process that a test starts compiles all that it imports anew.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         sys.dont_write_bytecode = False
@@ -76,6 +78,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+    for item in items:
+        # Those that start whole servers; on a busy machine that alone takes a minute.
+        whole = any(map(item.get_closest_marker, ("e2e", "faults", "browser")))
+        if whole and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.hookimpl(wrapper=True)
