@@ -23,7 +23,7 @@ echo "stood in for: $UPSTREAM by $standin; ${TORCH_INDEX:-the index at hand} by 
 set +a
 PYTHON="python$(cut -d: -f2 <<< "$standin" | cut -d- -f1)"
 TORCH="${TORCH//+cu[0-9][0-9][0-9]/}"
-export PYTHON TORCH UPSTREAM="$standin" TORCH_INDEX="" WHEELS=docker/wheels REGISTRY=""
+export PYTHON TORCH UPSTREAM="$standin" TORCH_INDEX="" WHEELS="${WHEELS:-docker/wheels}" REGISTRY=""
 export TAG="${TAG:-standin}" INPUTS=standin
 if [ -n "$TENSORRT" ]; then
     echo "left out: $TENSORRT, whose index is out of reach"
