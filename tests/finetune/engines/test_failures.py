@@ -173,6 +173,8 @@ def test_lines_are_whole_and_only_the_main_process_tells(tmp_path: Path) -> None
         ("cuda:1", "", True, "1"),
         ("auto", "3,5", True, "3"),
         ("cuda", "3,5", False, "3,5"),
+        ("cuda:1,cuda:2", "3,5,6,7", False, "5,6"),
+        ("cuda:1,cuda:2", "", False, "1,2"),
     ],
 )
 def test_one_process_sees_one_device(
