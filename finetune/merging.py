@@ -77,7 +77,7 @@ def _merged(
     with devices.held(job.device, 1, look) as held:
         spec = TrainSpec(
             method="sft",
-            options={"adapter": "full", "device": held.devices[0]},
+            options={"adapter": "full", "device": held.named},
             folder=str(folder),
             base=local_path(base.source),
             begin_with=local_path(version.source),

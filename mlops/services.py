@@ -49,7 +49,9 @@ def job_cancel(*, job: Job) -> None:
 
 
 def job_retry(*, job: Job) -> None:
-    """Raises NotAllowed unless the job failed or was cancelled."""
+    """Raises NotAllowed unless the job failed or was cancelled, and can be done by itself."""
+    if not job.specific().RETRYABLE:
+        raise NotAllowed("It is a part of another job. Retry that one.")
     with transaction.atomic():
         job.retry()
         if job.parent_id is not None:

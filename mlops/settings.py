@@ -310,6 +310,10 @@ TRAINING_DEVICES = env.list("TRAINING_DEVICES", default=["auto"])
 # For a trainer to save a checkpoint and end; after it, it is killed.
 TRAINING_STOP_SECONDS = env.float("TRAINING_STOP_SECONDS", 120)
 TRAINING_MAX_ATTEMPTS = env.int("TRAINING_MAX_ATTEMPTS", 10)
+# Of a training on several machines: where the others reach this one; "": found out.
+TRAINING_ADDRESS = env.str("TRAINING_ADDRESS", "")
+# For as many workers to take part; then it fails.
+TRAINING_JOIN_SECONDS = env.float("TRAINING_JOIN_SECONDS", 600)
 
 # -- Search ---------------------------------------------------------------------------------
 

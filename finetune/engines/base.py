@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from finetune.engines.configs import TrainingConfig, config_of
 
 SPEC, EVENTS, STOP = "spec.json", "events.jsonl", "stop"
+# A code of `Failed`: another process of the same training is gone, whose own reason says more.
+PEER_LOST = "peer_lost"
 ROWS, IMAGES, CHECKPOINTS, RESULT = "rows", "images", "checkpoints", "result"
 
 
@@ -53,6 +55,10 @@ class TrainSpec:
     @property
     def work(self) -> Path:
         return Path(self.folder)
+
+    def on(self, device: str) -> Self:
+        """The same on this device, whatever the options ask for."""
+        return replace(self, options=self.options | {"device": device})
 
     def write(self) -> Path:
         path = self.work / SPEC
@@ -189,7 +195,9 @@ class Ended(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Event):
-    """It can't go on. Codes: out_of_memory, disk_full, diverged, bad_rows, bad_model, crashed."""
+    """It can't go on. Codes: out_of_memory, disk_full, diverged, bad_rows, bad_model, peer_lost,
+    crashed.
+    """
 
     code: str
     message: str

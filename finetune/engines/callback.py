@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -117,6 +118,7 @@ class TellingCallback(transformers.TrainerCallback):
         if torch.distributed.is_initialized():
             # Each process saves a part of its own.
             torch.distributed.barrier()
+            parts_gather(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         if state.is_world_process_zero:
             self._saved(Path(args.output_dir), state.global_step)
         self._clock(state)
@@ -187,6 +189,23 @@ class TellingCallback(transformers.TrainerCallback):
         if torch.cuda.is_available():
             found["gpu_memory_bytes"] = float(torch.cuda.max_memory_reserved())
         return found
+
+
+def parts_gather(checkpoint: Path) -> None:
+    """Brings what other machines' processes have saved for themselves to the first one's disk.
+
+    These are the states of their random numbers, some kilobytes each.
+    """
+    world = torch.distributed.get_world_size()
+    if int(os.environ.get("LOCAL_WORLD_SIZE", world)) == world:
+        return
+    rank = torch.distributed.get_rank()
+    own = checkpoint / f"rng_state_{rank}.pth"
+    parts = [None] * world if rank == 0 else None
+    torch.distributed.gather_object((own.name, own.read_bytes()), parts, dst=0)
+    for name, content in parts or ():
+        if not (checkpoint / name).exists():
+            (checkpoint / name).write_bytes(content)
 
 
 def diverged(step: int, loss: float, rate: float) -> TrainingFailed:

@@ -55,7 +55,14 @@ class TrainingConfig:
     )
     device: str = option(AUTO, "auto, cpu, cuda or cuda:N", group="Machine")
     processes: int = option(
-        1, "of accelerate; more than 1: as many GPUs", least=1, most=64, group="Machine"
+        1, "on each machine; more than 1: as many GPUs", least=1, most=64, group="Machine"
+    )
+    machines: int = option(
+        1,
+        "as many workers of the queue train, each on a machine of its own",
+        least=1,
+        most=64,
+        group="Machine",
     )
     gradient_checkpointing: bool = option(
         False, "less memory for a third more time", group="Machine"
@@ -103,6 +110,13 @@ class TrainingConfig:
                 "Say how long to train: 'epochs' or 'max_steps' above 0.",
                 code="out_of_range",
                 param="epochs",
+            )
+        if ":" in self.device and len(self.device.split(",")) < self.processes:
+            raise ApplicationError(
+                f"device: '{self.device}' is one, and 'processes' asks for {self.processes} on "
+                "each machine. Say cuda or auto, or take fewer processes on more 'machines'.",
+                code="out_of_range",
+                param="device",
             )
 
     def as_options(self) -> dict[str, Any]:

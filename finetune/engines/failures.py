@@ -9,7 +9,7 @@ import shutil
 import traceback
 from pathlib import Path
 
-from finetune.engines.base import CHECKPOINTS, Failed, TrainingFailed, TrainSpec
+from finetune.engines.base import CHECKPOINTS, PEER_LOST, Failed, TrainingFailed, TrainSpec
 from finetune.engines.checkpoints import COMPLETE
 from finetune.engines.configs import LanguageConfig, TrainingConfig
 from finetune.engines.memory import in_words
@@ -35,6 +35,14 @@ def failure(error: Exception, spec: TrainSpec) -> Failed:
         return Failed(code="disk_full", message=_disk_full(spec.work))
     if _out_of_memory(error):
         return Failed(code="out_of_memory", message=_lower(spec), traceback=_traced(error))
+    if _peer_lost(error):
+        return Failed(
+            code=PEER_LOST,
+            message="The connection to another of the training's processes was lost. Its machine "
+            f"may be gone, or not reachable from here (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME): "
+            f"{error}",
+            traceback=_traced(error),
+        )
     return Failed(
         code="crashed", message=f"{type(error).__name__}: {error}", traceback=_traced(error)
     )
@@ -58,6 +66,12 @@ def _out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError | OSError) and bool(_MEMORY_TEXT.search(str(error)))
+
+
+def _peer_lost(error: BaseException) -> bool:
+    """gloo's errors are told from others by their words alone."""
+    distributed = any(kind.__name__ == "DistError" for kind in type(error).__mro__)
+    return distributed or (isinstance(error, RuntimeError) and "gloo/" in str(error))
 
 
 def _disk_full(work: Path) -> str:

@@ -38,7 +38,9 @@ def batch_of(
     processes = importlib.import_module("accelerate").PartialState().num_processes
     most = max(1, ROWS_A_STEP // processes)
     if place.device == "cpu":
-        size = fitting(shape_of(spec, config), config, rows, most, pairs=method.pairs)
+        found = fitting(shape_of(spec, config), config, rows, most, pairs=method.pairs)
+        # Machines may have more or less memory, and all must take as many steps.
+        size = min(importlib.import_module("accelerate.utils").gather_object([found]))
     else:
         teller.tell(Phase(name="measuring", message="how many rows fit into memory"))
         size = _tried(spec, config, rows, method, most)

@@ -20,6 +20,7 @@ from finetune.engines.base import (
     TrainSpec,
 )
 from finetune.engines.callback import State
+from finetune.engines.checkpoints import COMPLETE
 from finetune.engines.configs import AUTO, OcrRecognitionConfig
 from finetune.engines.recogniser import export
 from finetune.engines.recogniser.batches import Collator, EvalLines, TrainLines
@@ -191,7 +192,8 @@ def _settings(
 def _best(spec: TrainSpec, trainer: CtcTrainer, learner: Learner, state: State) -> int:
     """Puts the weights back that had the least CER; their step."""
     checkpoint = spec.work / CHECKPOINTS / f"checkpoint-{state.best_step}"
-    if state.best_step in (0, trainer.state.global_step) or not checkpoint.is_dir():
+    whole = (checkpoint / COMPLETE).is_file()
+    if state.best_step in (0, trainer.state.global_step) or not whole:
         return int(trainer.state.global_step)
     learner.load_state_dict(weights_load(checkpoint))
     return state.best_step

@@ -101,7 +101,7 @@ def prepare(
     *,
     most: int = 0,
 ) -> Prepared:
-    """Writes tokens beside the rows; of several processes the first does, the others wait.
+    """Writes tokens beside the rows; of a machine's processes the first does, the others wait.
 
     `most`: of more rows only about so many, evenly spread, are taken; 0: all are.
     """
@@ -112,8 +112,8 @@ def prepare(
     counts, datasets = {}, {}
     for split in (TRAIN, VALIDATION):
         path = spec.work / TOKENS / f"{split}.arrow"
-        with processes.main_process_first():
-            if processes.is_main_process:
+        with processes.local_main_process_first():
+            if processes.is_local_main_process:
                 rows = rows_of(spec.work, split, most=most)
                 write(path, rows, tokens, form, teller)
         counts[split], datasets[split] = counts_of(path), opened(path)

@@ -12,7 +12,6 @@ import threading
 from pathlib import Path
 
 from finetune.engines.base import Trainer, TrainSpec
-from finetune.engines.configs import AUTO
 from finetune.engines.failures import failure
 from finetune.engines.telling import FileTeller
 
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> int:
     spec = TrainSpec.read(Path(arguments[0]))
     teller = FileTeller(spec.work, main=os.environ.get("RANK", "0") == "0")
     try:
-        choose_device(str(spec.config.device), alone=os.environ.get("WORLD_SIZE", "1") == "1")
+        choose_device(str(spec.config.device), alone=os.environ.get("LOCAL_WORLD_SIZE", "1") == "1")
         trainer_of(spec.method)(spec, teller)
     # Whatever it is, whoever started this process must be told.
     except Exception as error:
@@ -48,14 +47,18 @@ def choose_device(device: str, *, alone: bool) -> None:
     """Hides the GPUs that aren't meant; must come before torch is imported.
 
     One process that sees several would share its batches out among them by itself. Several
-    processes (not `alone`) see all, and each takes its own.
+    processes on a machine (not `alone`) see all those named (cuda:2,cuda:3), and each takes its
+    own.
     """
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif alone:
-        number = int(device.partition(":")[2] or 0) if device != AUTO else 0
+        return
+    numbers = [int(one.partition(":")[2]) for one in device.split(",") if ":" in one]
+    if numbers or alone:
         seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        os.environ["CUDA_VISIBLE_DEVICES"] = seen[number] if number < len(seen) else str(number)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(
+            seen[number] if number < len(seen) else str(number) for number in numbers or [0]
+        )
 
 
 def end_with_parent() -> None:

@@ -124,7 +124,7 @@ class _Work:
             spec = EvaluationSpec(
                 folder=str(self.folder),
                 kind=self.kind,
-                device=held.devices[0],
+                device=held.named,
                 answers=self.written,
                 max_tokens=self.job.options["max_tokens"],
                 **options,

@@ -3,6 +3,7 @@
 from finetune.models.datasets import Dataset, DatasetQuerySet, DatasetVersion
 from finetune.models.evaluations import Evaluation, EvaluationRow, EvaluationSide
 from finetune.models.imports import DatasetImport
+from finetune.models.joins import TrainingJoin
 from finetune.models.merges import VersionMerge
 from finetune.models.sweeps import Sweep
 from finetune.models.training import Checkpoint, TrainingEvent, TrainingJob, TrainingMetric
@@ -21,6 +22,7 @@ __all__ = [
     "Sweep",
     "TrainingEvent",
     "TrainingJob",
+    "TrainingJoin",
     "TrainingMetric",
     "VersionMerge",
 ]

@@ -48,6 +48,7 @@ class TrainingJob(Job):
         NEW = "", "waiting"
         VALIDATING = "validating", "validating files"
         DEVICE = "device", "waiting for a device"
+        MACHINES = "machines", "waiting for other machines"
         LOADING = "loading"
         PREPARING = "preparing", "preparing rows"
         MEASURING = "measuring", "measuring steps"

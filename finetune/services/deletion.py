@@ -8,7 +8,14 @@ import structlog
 from django.db import transaction
 from django.db.models import QuerySet
 
-from finetune.models import Evaluation, ModelVersion, Sweep, TrainingJob, VersionMerge
+from finetune.models import (
+    Evaluation,
+    ModelVersion,
+    Sweep,
+    TrainingJob,
+    TrainingJoin,
+    VersionMerge,
+)
 from finetune.training import registry
 from llm.models import LanguageModel
 from llm.services.models import model_delete
@@ -118,6 +125,7 @@ def _training_delete(job: TrainingJob) -> None:
         model_delete(model=model)
     if job.mlflow_run_id:
         job.versions.filter(mlflow_run_id="").update(mlflow_run_id=job.mlflow_run_id)
+    TrainingJoin.objects.filter(parent=job.pk).delete()
     _delete(job)
     transaction.on_commit(lambda: [folder_delete(folder) for folder in folders])
 

@@ -12,7 +12,15 @@ from mlops.exceptions import ApplicationError
 
 MOST_TRIALS = 200
 # Where a training runs, and what it goes on from, is no matter of how good it is.
-FIXED = ("device", "processes", "resume_from", "log_steps", "keep_checkpoints", "save_steps")
+FIXED = (
+    "device",
+    "processes",
+    "machines",
+    "resume_from",
+    "log_steps",
+    "keep_checkpoints",
+    "save_steps",
+)
 
 Space = Mapping[str, Any]
 

@@ -13,6 +13,7 @@ import structlog
 from finetune.engines.base import CHECKPOINTS, Saved
 from finetune.engines.checkpoints import COMPLETE
 from finetune.models import Checkpoint, TrainingJob
+from mlops.exceptions import JobFailed
 from mlops.stored_folders import (
     Files,
     FolderMissing,
@@ -69,6 +70,22 @@ def newest(job: TrainingJob, folder: Path, warn: Callable[[str], None]) -> Path 
             continue
         return local
     return None
+
+
+def lay(job: TrainingJob, folder: Path, step: int) -> Path:
+    """The checkpoint of this step, laid out in `folder`. Raises JobFailed if it can't be had."""
+    local = folder / CHECKPOINTS / f"checkpoint-{step}"
+    checkpoint = job.checkpoints.filter(removed=False, step=step).first()
+    try:
+        if checkpoint is None:
+            raise FolderMissing("it has been removed")
+        folder_get(checkpoint.folder, local)
+    except FolderMissing as error:
+        raise JobFailed(
+            f"Checkpoint {step} of {job} can't be fetched from the storage: {error.message}",
+            code="no_checkpoint",
+        ) from error
+    return local
 
 
 def lay_best(job: TrainingJob, folder: Path) -> None:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -27,10 +27,22 @@ PASSED_ON = (
     *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
-PREFIXES = ("TORCH_", "NCCL_", "PYTORCH_")
+PREFIXES = ("TORCH_", "NCCL_", "GLOO_", "PYTORCH_")
 MODULE = "finetune.engines.process"
 LOG = "trainer.log"
 LOOK_SECONDS = 0.2
+
+
+class Meeting(NamedTuple):
+    """Where the trainers of several machines meet: at the first one's address and port.
+
+    `rank`: which of the machines this one is.
+    """
+
+    machines: int
+    rank: int
+    address: str
+    port: int
 
 
 class Child:
@@ -43,9 +55,10 @@ class Child:
         arguments: Sequence[str],
         locks: Sequence[int] = (),
         processes: int = 1,
+        meeting: Meeting | None = None,
         module: str = MODULE,
     ) -> None:
-        """`processes`: as many as accelerate starts; 0: one, without accelerate."""
+        """`processes`: as many as accelerate starts here; 0: one, without accelerate."""
         self.folder = folder
         self._events = folder / EVENTS
         self._events.unlink(missing_ok=True)
@@ -53,7 +66,7 @@ class Child:
         self._read = 0
         with (folder / LOG).open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *_launch(processes), "-m", module, *arguments],
+                [sys.executable, *_launch(processes, meeting), "-m", module, *arguments],
                 cwd=settings.BASE_DIR,
                 env=_environment(),
                 stdin=subprocess.PIPE,
@@ -119,15 +132,20 @@ class Child:
         self.end()
 
 
-def _launch(processes: int) -> list[str]:
+def _launch(processes: int, meeting: Meeting | None = None) -> list[str]:
     if not processes:
         return []
-    launch = ["-m", "accelerate.commands.launch", "--num_processes", str(processes)]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    machines = meeting.machines if meeting else 1
+    launch = ["-m", "accelerate.commands.launch", "--num_processes", str(processes * machines)]
+    launch += ["--num_machines", str(machines), "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no"]
+    if meeting:
+        launch += ["--machine_rank", str(meeting.rank), "--same_network"]
+        launch += ["--main_process_ip", meeting.address, "--main_process_port", str(meeting.port)]
     # Left to itself, accelerate gives each process one thread.
     threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)) // processes)
     launch += ["--num_cpu_threads_per_process", str(max(1, threads))]
-    return launch + (["--multi_gpu"] if processes > 1 else [])
+    return launch + (["--multi_gpu"] if processes * machines > 1 else [])
 
 
 def _environment() -> dict[str, str]:

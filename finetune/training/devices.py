@@ -28,6 +28,11 @@ class Held(NamedTuple):
     devices: list[str]
     locks: list[int]
 
+    @property
+    def named(self) -> str:
+        """As a trainer is told of them; of several, each of its processes takes one."""
+        return "cpu" if self.devices[0].startswith("cpu") else ",".join(self.devices)
+
 
 def devices_here() -> list[str]:
     """As TRAINING_DEVICES says; else the GPUs that the driver shows, or the CPU."""
@@ -46,9 +51,7 @@ def held(wanted: str, count: int, look: Callable[[], None]) -> Iterator[Held]:
 
     `wanted`: "auto", "cpu", "cuda" or a device's name. Raises JobFailed for what is not here.
     """
-    fitting = [name for name in devices_here() if _fits(name, wanted)]
-    if wanted == "cpu":
-        fitting = fitting or ["cpu"]
+    fitting = _fitting(wanted)
     if len(fitting) < count:
         raise JobFailed(
             f"This machine lends {', '.join(devices_here())} to training, and the job asks for "
@@ -68,8 +71,25 @@ def held(wanted: str, count: int, look: Callable[[], None]) -> Iterator[Held]:
             os.close(lock)
 
 
+@contextmanager
+def held_now(wanted: str, count: int) -> Iterator[Held | None]:
+    """As `held`, without waiting; None where so many aren't free, or not here at all."""
+    taken = _take(_fitting(wanted), count)
+    try:
+        yield taken
+    finally:
+        for lock in taken.locks if taken else ():
+            os.close(lock)
+
+
+def _fitting(wanted: str) -> list[str]:
+    fitting = [name for name in devices_here() if _fits(name, wanted)]
+    return fitting or (["cpu"] if wanted == "cpu" else [])
+
+
 def _fits(name: str, wanted: str) -> bool:
-    return wanted in (AUTO, name) or (wanted == "cuda" and name.startswith("cuda"))
+    """Several shares of the CPU have numbers: cpu:0, cpu:1."""
+    return wanted in (AUTO, name) or (wanted in ("cpu", "cuda") and name.startswith(f"{wanted}:"))
 
 
 def _take(fitting: list[str], count: int) -> Held | None:

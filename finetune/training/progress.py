@@ -47,6 +47,9 @@ class Recorder:
                 self._saved(event)
             case Notice():
                 self.tell(event.level, event.message)
+            case Failed() if isinstance(self.last, Failed):
+                # Of several processes the first to fail has the reason; others follow from it.
+                pass
             case Finished() | Looked() | Stopped() | Failed():
                 self.last = event
 
@@ -55,6 +58,9 @@ class Recorder:
 
     def tell(self, level: str, message: str, **data: object) -> None:
         TrainingEvent.objects.create(job=self.job, level=level, message=message, data=data)
+
+    def warn(self, message: str) -> None:
+        self.tell(WARN, message)
 
     def _started(self, event: Started) -> None:
         with transaction.atomic():

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 from django.conf import settings
 
-from finetune.engines.base import RESULT, Failed, Finished, Looked, TrainSpec
+from finetune.engines.base import PEER_LOST, RESULT, Failed, Finished, Looked, TrainSpec
 from finetune.engines.configs import config_of
 from finetune.models import TrainingJob
-from finetune.training import checkpoints, devices, layout, result, tracked
+from finetune.training import devices, layout, machines, result, tracked
+from finetune.training.beginning import spec_newest
 from finetune.training.child import Child
 from finetune.training.progress import ERROR, INFO, WARN, Recorder
 from finetune.training_files import versions_resolve
-from llm.sources import local_path
 from mlops.exceptions import JobCancelled, JobFailed, JobHeld, JobInterrupted
 from mlops.jobs import JobContext, WorkerStopping
 
@@ -31,6 +29,8 @@ LOOK_SECONDS = 1.0
 # As subprocess and torch.distributed name what ended a process.
 SIGNALLED = re.compile(r"\bSIG(?:KILL|SEGV|ABRT|BUS|TERM|FPE|ILL)\b")
 ASKED = (JobCancelled, JobHeld, WorkerStopping)
+# What the first machine does when the others have done all that they were needed for.
+MADE_ALONE = (TrainingJob.Phase.SAVING, TrainingJob.Phase.CHECKING)
 
 
 def run(job: TrainingJob, context: JobContext) -> None:
@@ -44,11 +44,15 @@ def run(job: TrainingJob, context: JobContext) -> None:
             recorder.phase(job.Phase.VALIDATING)
             versions_resolve(job)
             layout.rows_lay(job, folder, look)
-            spec = _spec(job, folder, recorder)
+            spec = spec_newest(job, folder, recorder.warn)
             recorder.phase(job.Phase.DEVICE)
-            with devices.held(config.device, config.processes, look) as held:
+            with (
+                devices.held(config.device, config.processes, look) as held,
+                machines.gathered(job, spec, recorder, look) as others,
+            ):
                 recorder.phase(job.Phase.LOADING)
-                finished = _train(job, folder, spec, held, recorder, context)
+                spec = spec.on(held.named)
+                finished = _train(job, folder, spec, held, others, recorder, context)
             if isinstance(finished, Looked):
                 TrainingJob.objects.filter(pk=job.pk).update(dry_report=finished.report)
             else:
@@ -84,68 +88,23 @@ class Look:
             self._context.check()
 
 
-def _spec(job: TrainingJob, folder: Path, recorder: Recorder) -> TrainSpec:
-    def warn(message: str) -> None:
-        recorder.tell(WARN, message)
-
-    begin_with = resume = ""
-    if not job.dry_run:
-        found = checkpoints.newest(job, folder, warn)
-        checkpoints.lay_best(job, folder)
-        checkpoints.clear_newer(folder, found, {one.name for one in job.checkpoints.all()})
-        resume = str(found or "")
-    if other := job.options.get("resume_from"):
-        # Preferences are learned against the weights that the job began with.
-        begin_with = str(_checkpoint_of(other, folder, warn))
-    shutil.rmtree(folder / RESULT, ignore_errors=True)
-    base = job.base
-    if base is None and job.base_name:
-        raise JobFailed(
-            f"The model {job.base_name} has been deleted since the job was made. Add it again "
-            "and start a new job.",
-            code="model_deleted",
-        )
-    return TrainSpec(
-        method=job.method,
-        options=job.options,
-        folder=str(folder),
-        base=local_path(base.source) if base else "",
-        chat_template=base.chat_template if base else "",
-        resume=resume,
-        begin_with=begin_with,
-        mode="dry" if job.dry_run else "train",
-    )
-
-
-def _checkpoint_of(other: str, folder: Path, warn: Callable[[str], None]) -> Path:
-    """The newest checkpoint of another job, whose weights to begin with."""
-    source = TrainingJob.objects.filter(pk=other).first()
-    found = checkpoints.newest(source, folder / "begin", warn) if source else None
-    if found is None:
-        raise JobFailed(
-            f"Job {other} has no checkpoint to begin with. Choose a job whose checkpoints are "
-            "still there, or leave 'resume_from' out.",
-            code="no_checkpoint",
-        )
-    return found
-
-
 def _train(
     job: TrainingJob,
     folder: Path,
     spec: TrainSpec,
     held: devices.Held,
+    others: machines.Others,
     recorder: Recorder,
     context: JobContext,
 ) -> Finished | Looked:
-    spec = TrainSpec(**_fields(spec) | {"options": spec.options | _device(held)})
     arguments = [str(spec.write())]
-    look, asked, until = Look(context), None, 0.0
+    look, asked, lost, until = Look(context), None, None, 0.0
     with Child(
         folder,
         arguments=arguments,
         locks=held.locks,
         processes=len(held.devices),
+        meeting=others.meeting,
         module=TRAINER,
     ) as child:
         for event in child.events():
@@ -154,39 +113,47 @@ def _train(
             if asked is None:
                 try:
                     look()
+                    if job.phase not in MADE_ALONE:
+                        others.look()
                 except ASKED as error:
                     asked, until = error, time.monotonic() + settings.TRAINING_STOP_SECONDS
                     child.ask_to_stop()
+                except (JobFailed, JobInterrupted) as error:
+                    # The trainer would wait for it for ever.
+                    asked = lost = error
+                    child.end()
             elif time.monotonic() > until:
                 child.end()
         status, words = child.exit_status, child.last_words()
     if isinstance(recorder.last, Finished | Looked):
         return recorder.last
-    if asked is not None:
+    if asked is not None and lost is None:
         raise asked
-    if isinstance(recorder.last, Failed):
-        raise _failed(recorder.last)
+    if isinstance(recorder.last, Failed) and recorder.last.code != PEER_LOST:
+        raise failed(recorder.last)
+    if lost is None:
+        why = others.reason()
+        # Killed without a word it has a reason of its own, unless another machine has told one.
+        if recorder.last is not None or isinstance(why, JobFailed):
+            lost = why
+    if isinstance(lost, JobInterrupted):
+        recorder.tell(WARN, f"{lost} It goes on from its last checkpoint.")
+    if lost is not None:
+        raise lost
     raise _gone(job, recorder, status, words)
 
 
-def _fields(spec: TrainSpec) -> dict[str, object]:
-    return {name: getattr(spec, name) for name in spec.__dataclass_fields__}
-
-
-def _device(held: devices.Held) -> dict[str, str]:
-    """One device by name; of several, each process takes its own."""
-    return {"device": held.devices[0] if len(held.devices) == 1 else "cuda"}
-
-
-def _failed(failed: Failed) -> JobFailed:
-    if failed.traceback:
-        log.error("trainer_failed", code=failed.code, traceback=failed.traceback)
-    return JobFailed(failed.message, code=failed.code)
+def failed(event: Failed) -> JobFailed:
+    if event.traceback:
+        log.error("trainer_failed", code=event.code, traceback=event.traceback)
+    return JobFailed(event.message, code=event.code)
 
 
 def _gone(job: TrainingJob, recorder: Recorder, status: int | None, words: str) -> Exception:
     """The trainer has ended without a word: killed, or broken before it could speak."""
-    killed = _signal(status, words)
+    killed = signal_of(status, words)
+    if not killed and isinstance(recorder.last, Failed):
+        return failed(recorder.last)
     if not killed:
         return JobFailed(
             f"The trainer ended with status {status} and without a result. What it said last:\n"
@@ -203,7 +170,7 @@ def _gone(job: TrainingJob, recorder: Recorder, status: int | None, words: str) 
     return JobInterrupted(f"The trainer was killed ({killed}).")
 
 
-def _signal(status: int | None, words: str) -> str:
+def signal_of(status: int | None, words: str) -> str:
     """The signal that ended the trainer; "" if it was none.
 
     accelerate stands between it and us, ends with 1 and says in words what it has seen.

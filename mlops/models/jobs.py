@@ -98,6 +98,8 @@ class Job(models.Model):
     TRACKED = True
     # Whether it may be paused: what it has done by then is kept.
     PAUSABLE = False
+    # Whether one that failed or was cancelled may be done again by itself.
+    RETRYABLE = True
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=100, editable=False)

@@ -128,7 +128,7 @@ def untracked(settings: Any) -> Iterator[None]:
 @pytest.fixture
 def trainer(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "TRAINER", "tests.finetune.sweep_trainer")
-    monkeypatch.setattr(child, "_launch", lambda processes: [])
+    monkeypatch.setattr(child, "_launch", lambda *_: [])
     monkeypatch.setattr(run, "LOOK_SECONDS", 0.05)
     settings.TRAINING_FOLDER = tmp_path / "training"
     settings.TRAINING_DEVICES = ["cpu", "cuda:0"]

@@ -49,7 +49,7 @@ options: {log_steps: 1}
 def trainer(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "TRAINER", "tests.fake_trainer")
     monkeypatch.setattr(run, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(child, "_launch", lambda processes: [])
+    monkeypatch.setattr(child, "_launch", lambda *_: [])
     settings.TRAINING_FOLDER = tmp_path / "training"
     settings.MLFLOW_TRACKING_URI = "none"
 
@@ -110,7 +110,7 @@ from django.core.management import execute_from_command_line
 os.environ["DJANGO_SETTINGS_MODULE"] = "mlops.settings"
 django.setup()
 from finetune.training import child, run
-run.TRAINER, run.LOOK_SECONDS, child._launch = "tests.fake_trainer", 0.05, lambda processes: []
+run.TRAINER, run.LOOK_SECONDS, child._launch = "tests.fake_trainer", 0.05, lambda *_: []
 execute_from_command_line(["manage.py", *sys.argv[1:]])
 """
 

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def trainer(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(run, "TRAINER", "tests.fake_trainer")
-    monkeypatch.setattr(child, "_launch", lambda processes: [])
+    monkeypatch.setattr(child, "_launch", lambda *_: [])
     settings.TRAINING_FOLDER = tmp_path / "training"
     settings.TRAINING_STOP_SECONDS = 20
     settings.MLFLOW_TRACKING_URI = "none"

@@ -36,7 +36,7 @@ def status_of(job: TrainingJob) -> str:
         phase = job.phase
         if phase in (job.Phase.NEW, job.Phase.VALIDATING):
             return "queued" if job.dataset_import_id else "validating_files"
-        return "queued" if phase == job.Phase.DEVICE else "running"
+        return "queued" if phase in (job.Phase.DEVICE, job.Phase.MACHINES) else "running"
     return job.status
 
 

@@ -173,6 +173,8 @@ def test_lines_are_whole_and_only_the_main_process_tells(tmp_path: Path) -> None
         ("cuda:1", "", True, "1"),
         ("auto", "3,5", True, "3"),
         ("cuda", "3,5", False, "3,5"),
+        ("cuda:1,cuda:2", "3,5,6,7", False, "5,6"),
+        ("cuda:1,cuda:2", "", False, "1,2"),
     ],
 )
 def test_one_process_sees_one_device(
@@ -181,6 +183,23 @@ def test_one_process_sees_one_device(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
     choose_device(device, alone=alone)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer",
+        "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting",
+    ],
+)
+def test_a_process_that_is_gone_is_told_from_a_fault(tmp_path: Path, text: str) -> None:
+    one = spec(tmp_path, Path("base"), rotations()[:8])
+    gone = failure(RuntimeError(text), one)
+    assert (gone.code, text in gone.message) == ("peer_lost", True)
+    assert "GLOO_SOCKET_IFNAME" in gone.message
+    distributed = import_torch().distributed
+    assert failure(distributed.DistBackendError("NCCL error"), one).code == "peer_lost"
+    assert failure(RuntimeError("shapes differ"), one).code == "crashed"
 
 
 def test_a_result_is_begun_anew(tmp_path: Path, random_model: Path) -> None:
