@@ -6,6 +6,7 @@ from typing import Self
 
 from django.db import models
 from django.db.models import F
+from django.urls import reverse
 
 from mlops.models import Job, JobQuerySet
 
@@ -57,3 +58,7 @@ class TrainingJoin(Job):
 
     def __str__(self) -> str:
         return f"Machine {self.rank + 1} of a training"
+
+    def get_absolute_url(self) -> str:
+        """The training's: the API shows no machine on its own."""
+        return reverse("trainingjob-detail", args=[self.parent_id])

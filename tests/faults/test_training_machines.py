@@ -20,7 +20,8 @@ from tests.stack import Stack
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 OPTIONS = {
-    "epochs": 6,
+    # Long enough for a cancel to come while it runs.
+    "epochs": 20,
     "batch_size": 4,
     "save_steps": 30,
     "log_steps": 1,
