@@ -41,6 +41,11 @@ if command -v promtool > /dev/null; then
 else
     echo "left out: docker/prometheus (there is no promtool here)"
 fi
+if [ -x .venv/bin/cerbos ] || command -v cerbos > /dev/null; then
+    check docker/cerbos "$(tool cerbos)" compile docker/cerbos/policies
+else
+    echo "left out: docker/cerbos (there is no cerbos here)"
+fi
 
 if docker compose version > /dev/null 2>&1; then
     env="$made/env"

@@ -1,15 +1,20 @@
-"""API keys as bearer tokens."""
+"""API keys as bearer tokens, and what a policy server says of a call."""
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from knox.auth import TokenAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
 
+from mlops import policy
 from mlops.models import ApiKey, User
 
 LAST_USED_STEP = timedelta(minutes=1)
@@ -45,3 +50,29 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer"}
+
+
+class PolicyAllows(BasePermission):
+    """With CERBOS_URL each call of the API is asked for: the resource `api`, the call's name as its
+    action (`document:create`, `chat:post`). Superusers may call everything.
+    """
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Raises PermissionDenied (403) with the call's name, PolicyUnavailable (503)."""
+        user = request.user
+        if not settings.CERBOS_URL or not user.is_authenticated or user.is_superuser:
+            return True
+        name = call_name(request.method, view)
+        asked = policy.Question("api", [name], {"method": request.method, "path": request.path})
+        key = request.auth.name if isinstance(request.auth, ApiKey) else ""
+        if ("api", name) not in policy.allowed(user, [asked], key=key):
+            raise PermissionDenied(f"A policy forbids you this call, {name}.", code="policy_denied")
+        return True
+
+
+def call_name(method: str, view: Any) -> str:
+    """What policies call it: a view set's name and action, or the view's name and the method."""
+    named = type(view).__name__.removesuffix("View")
+    name = getattr(view, "basename", None) or re.sub(r"(?<=[a-z])(?=[A-Z])", "-", named).lower()
+    action = getattr(view, "action", None) or {"HEAD": "get"}.get(method, method.lower())
+    return f"{name}:{action}"

@@ -20,7 +20,7 @@ from django.core.checks import WARNING, run_checks
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from mlops import queues, selectors
+from mlops import policy, queues, selectors
 from mlops.celery import app
 from mlops.health import storage_write
 
@@ -63,6 +63,7 @@ def findings() -> Iterator[Finding]:
     yield broker()
     yield storage()
     yield mlflow()
+    yield policies()
     yield gpu()
     yield from folders()
 
@@ -224,6 +225,23 @@ def mlflow() -> Finding:
             "Start MLflow (docker compose --profile mlflow up -d mlflow), or correct "
             "MLFLOW_TRACKING_URI. Jobs go on without it; their runs are logged later.",
         )
+
+
+def policies() -> Finding:
+    """Whether the Cerbos server, if one decides, has read its policies."""
+    if not settings.CERBOS_URL:
+        return Finding("policies", Status.OK, "the groups say who may do what")
+    try:
+        policy.health()
+    except policy.PolicyUnavailable as error:
+        return Finding(
+            "policies",
+            Status.FAILED,
+            f"{settings.CERBOS_URL}: {_line(error.__cause__ or error)}",
+            "Start Cerbos, or mend the policy that its log names (docker compose logs cerbos), or "
+            "correct CERBOS_URL. Until then superusers alone may do anything.",
+        )
+    return Finding("policies", Status.OK, f"{settings.CERBOS_URL} decides")
 
 
 def gpu() -> Finding:

@@ -13,7 +13,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from mlops import queues, selectors
+from mlops import policy, queues, selectors
 
 
 @never_cache
@@ -25,11 +25,14 @@ async def health(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """503 unless database, broker, storage and a worker on each of READY_QUEUES answer.
+    """503 unless database, broker, storage, a worker on each of READY_QUEUES and, where there is
+    one, the policy server answer.
 
     Says which of them is at fault, not why: the reason may name hosts, and goes to the log.
     """
     checks = {"database": _ok(_database), "broker": _ok(_broker), "storage": _ok(_storage)}
+    if settings.CERBOS_URL:
+        checks["policies"] = _ok(policy.health)
     seen = selectors.queues_seen(settings.QUEUES) if checks["database"] else set()
     workers = {name: name in seen for name in settings.QUEUES}
     up = all(checks.values()) and all(workers.get(name, False) for name in settings.READY_QUEUES)

@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "django_structlog.middlewares.RequestMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "mlops.policy.PolicyMiddleware",
 ]
 TEMPLATES = [
     {
@@ -96,6 +97,9 @@ URLS = env.str("URLS", "all")
 ROOT_URLCONF = "mlops.urls" if URLS == "all" else "mlops.urls_user"
 ASGI_APPLICATION = "mlops.asgi.application"
 AUTH_USER_MODEL = "mlops.User"
+AUTHENTICATION_BACKENDS = ["mlops.policy.PolicyBackend"]
+CERBOS_URL = env.str("CERBOS_URL", "")
+CERBOS_TIMEOUT_SECONDS = env.float("CERBOS_TIMEOUT_SECONDS", 2)
 # Its only table is replaced by ApiKey, but its migrations would make it all the same.
 MIGRATION_MODULES = {"knox": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -394,7 +398,10 @@ REST_FRAMEWORK = {
         "mlops.auth.ApiKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "mlops.auth.PolicyAllows",
+    ],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "mlops.api.Pagination",

@@ -18,12 +18,12 @@ case "$set_name" in
     demo) roles="web ocr" packages="tesseract-ocr tesseract-ocr-kor fonts-nanum" ;;
     demo-llm) roles="web ocr demo-llm" torch=requirements/torch.txt packages="" ;;
     demo-finetune) roles="web ocr demo-finetune" torch=requirements/torch.txt packages="" ;;
-    lint) roles="web ocr dev" packages="kubernetes-client prometheus" ;;
+    lint) roles="web ocr dev" packages="kubernetes-client prometheus npm" ;;
     test)
         # Every engine that the product names is tested, so all of them are installed.
         roles="web ocr ocr-paddle ocr-easyocr ocr-transformers llm finetune dev"
         torch=requirements/torch.txt
-        packages="tesseract-ocr tesseract-ocr-kor fonts-nanum redis-server postgresql chromium poppler-utils nginx-light kubernetes-client prometheus"
+        packages="tesseract-ocr tesseract-ocr-kor fonts-nanum redis-server postgresql chromium poppler-utils nginx-light kubernetes-client prometheus npm"
         ;;
     *)
         sed -n 's/^# \{0,1\}//; 2,8p' "$0" >&2
@@ -115,6 +115,7 @@ have() {
         nginx-light) command -v nginx > /dev/null || [ -x /usr/sbin/nginx ] ;;
         poppler-utils) command -v pdftotext > /dev/null ;;
         prometheus) command -v promtool > /dev/null ;;
+        npm) command -v npm > /dev/null ;;
         # Either builds the manifests of docker/k8s.
         kubernetes-client) command -v kubectl > /dev/null || command -v kustomize > /dev/null ;;
         *) [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ] ;;
@@ -144,6 +145,23 @@ install_programs() {
     say "    $([ "$(id -u)" -eq 0 ] || echo 'sudo ')apt-get install -y --no-install-recommends ${missing[*]}"
 }
 
+# Debian has no Cerbos, but its makers put the program into an npm package.
+install_cerbos() {
+    local version arch folder=.venv/lib/cerbos
+    version="$(sed -n 's/.*image: cerbos\/cerbos:\([0-9.]*\).*/\1/p' compose.yml)"
+    case "$(uname -m)" in x86_64) arch=x64 ;; *) arch=arm64 ;; esac
+    if [ "$(cat "$folder/version" 2> /dev/null || true)" = "$version" ]; then return; fi
+    say "installing cerbos"
+    mkdir -p "$folder"
+    if npm install --prefix "$folder" --no-save --ignore-scripts --no-audit --no-fund \
+        "@cerbos/cerbos-linux-$arch@$version" > "$folder/log" 2>&1; then
+        ln -sf "../lib/cerbos/node_modules/@cerbos/cerbos-linux-$arch/cerbos-linux-$arch" .venv/bin/cerbos
+        echo "$version" > "$folder/version"
+    else
+        say "going on without cerbos: $(tail -n 1 "$folder/log")"
+    fi
+}
+
 # -------------------------------------------------------------------------------------------
 
 uv="${UV:-$(command -v uv || true)}"
@@ -165,3 +183,4 @@ if [ "$(head -n 1 "$stamp" 2> /dev/null || true)" != "$now" ]; then
     printf '%s\n%s\n' "$now" "$pins" > "$stamp"
 fi
 install_programs
+case "$set_name" in lint | test) install_cerbos ;; esac

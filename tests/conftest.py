@@ -9,12 +9,12 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import expect
 
-from tests.services import MissingProgram, PostgresServer, RedisServer
+from tests.services import CerbosServer, MissingProgram, PostgresServer, RedisServer
 
 # A machine that does other work besides is slow, not wrong.
 expect.set_options(timeout=60_000)
 
-AnyServer = TypeVar("AnyServer", PostgresServer, RedisServer)
+AnyServer = TypeVar("AnyServer", PostgresServer, RedisServer, CerbosServer)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +31,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 def redis_server() -> Iterator[RedisServer]:
     """A Redis that keeps nothing on disk. Leave it running; clear it with `wipe()`."""
     with installed(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cerbos_server() -> Iterator[CerbosServer]:
+    """Cerbos with the platform's policies. Leave it running, and its policies as they were."""
+    with installed(CerbosServer) as server:
         yield server
 
 

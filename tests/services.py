@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL and Redis, private to the run and gone with it.
+"""Real servers for tests: PostgreSQL, Redis and Cerbos, private to the run and gone with it.
 
 Each is a context manager with a `url`. `stop()` is an orderly end, `kill()` a crash; `start()`
 brings the server back with what it had kept, at the same URL.
@@ -13,11 +13,13 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 START_SECONDS = 20
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class MissingProgram(RuntimeError):
@@ -213,6 +215,43 @@ class PostgresServer(Server):
             for (name,) in rows.fetchall():
                 if name != "postgres":
                     connection.execute(f'drop database "{name}" with (force)')
+
+
+class CerbosServer(Server):
+    """Cerbos with a copy of the platform's policies in `policies`, which a test may change."""
+
+    def __init__(self) -> None:
+        own = ROOT / ".venv/bin/cerbos"
+        self.program = str(own) if own.exists() else shutil.which("cerbos")
+        if self.program is None:
+            raise MissingProgram("cerbos", "npm, then: scripts/setup.sh test")
+        super().__init__()
+        self.port = free_port()
+        self.policies = self.folder / "policies"
+        self.restore()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def restore(self) -> None:
+        """The policies as the platform comes with them."""
+        shutil.copytree(ROOT / "docker/cerbos/policies", self.policies, dirs_exist_ok=True)
+
+    def command(self) -> list[str]:
+        return [
+            *(self.program, "server", f"--config={ROOT / 'docker/cerbos/config.yaml'}"),
+            f"--set=server.httpListenAddr=127.0.0.1:{self.port}",
+            f"--set=server.grpcListenAddr=unix:{self.folder}/grpc",
+            f"--set=storage.disk.directory={self.policies}",
+        ]
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/_cerbos/health", timeout=1) as answer:
+                return b"SERVING" in answer.read()
+        except OSError:
+            return False
 
 
 def find_postgres() -> Path:

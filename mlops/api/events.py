@@ -42,7 +42,7 @@ class AnyMediaType(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-class MayFollow(APIView):
+class FollowView(APIView):
     """Whether the caller may see the job; the events themselves are sent outside of it."""
 
     content_negotiation_class = AnyMediaType
@@ -59,7 +59,7 @@ class MayFollow(APIView):
 @csrf_exempt
 async def job_events(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     """Any kind of job. 204, which tells a browser to stay away, if its end is known already."""
-    allowed = await sync_to_async(MayFollow.as_view())(request, pk=pk)
+    allowed = await sync_to_async(FollowView.as_view())(request, pk=pk)
     if allowed.status_code != 200 or request.method != "GET":
         await sync_to_async(allowed.render)()
         return allowed

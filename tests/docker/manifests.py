@@ -17,8 +17,9 @@ import pytest
 from tests.environment import ROOT
 
 K8S = ROOT / "docker" / "k8s"
-SITE = "site"
-OVERLAYS = ("cpu", "gpu", "dev", SITE)
+# What the guide builds on an overlay, and an overlay with a component that none has.
+SITE, POLICIES = "site", "policies"
+OVERLAYS = ("cpu", "gpu", "dev", SITE, POLICIES)
 
 spec = importlib.util.spec_from_file_location("k8s_validate", K8S / "validate.py")
 validate = importlib.util.module_from_spec(spec)
@@ -41,11 +42,17 @@ def manifests(overlay: str) -> list[Manifest]:
         validate.kustomize()
     except validate.NoKustomize as error:
         pytest.skip(str(error))
-    if overlay != SITE:
+    if overlay not in (SITE, POLICIES):
         return validate.build(K8S / "overlays" / overlay)
     (text,) = guide("yaml")
+    if overlay == POLICIES:
+        text = (
+            "resources: [../docker/k8s/overlays/cpu]\ncomponents: [../docker/k8s/policies]\n"
+            "namespace: mlops\n"
+        )
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(K8S, Path(folder) / "docker" / "k8s")
+        for name in ("k8s", "cerbos"):
+            shutil.copytree(ROOT / "docker" / name, Path(folder) / "docker" / name)
         site = Path(folder) / SITE
         site.mkdir()
         (site / "kustomization.yaml").write_text(text)

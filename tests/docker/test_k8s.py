@@ -16,6 +16,7 @@ import yaml
 from tests.docker.manifests import (
     K8S,
     OVERLAYS,
+    POLICIES,
     Manifest,
     containers,
     environment,
@@ -107,7 +108,7 @@ def test_every_variable_is_known(overlay: str) -> None:
 @each_overlay
 def test_services_are_set_up_as_in_compose(overlay: str) -> None:
     deployments = of_kind(overlay, "Deployment")
-    assert deployments.keys() == {*PLATFORM, "mlflow"}
+    assert deployments.keys() == {*PLATFORM, "mlflow", *more(overlay)}
     for name, deployment in deployments.items():
         service, container = COMPOSE[name], main(deployment)
         # `command` would leave tini, which the images start with, out.
@@ -116,7 +117,7 @@ def test_services_are_set_up_as_in_compose(overlay: str) -> None:
         assert pod(deployment).get("terminationGracePeriodSeconds", 30) >= seconds(
             service.get("stop_grace_period", "10s")
         )
-        image = re.sub(r"\$\{.*?\}|:.*", "", service["image"])
+        image = re.sub(r"\$\{.*?\}|:.*", "", service["image"]).rpartition("/")[2]
         ours = container["image"].rpartition("/")[2].partition(":")[0]
         assert ours == (image if ours != "ocr-gpu" else "ocr-gpu"), name
         own = {"URLS", "DATABASE_POOL", "DATABASE_POOL_SIZE", "TRAINING_FOLDER", "HEALTH_URL"}
@@ -125,6 +126,10 @@ def test_services_are_set_up_as_in_compose(overlay: str) -> None:
         assert {key: env[key] for key in own & env.keys()} == {
             key: value for key, value in service["environment"].items() if key in own
         }, name
+
+
+def more(overlay: str) -> set[str]:
+    return {"cerbos"} if overlay == POLICIES else set()
 
 
 def seconds(text: str) -> int:
@@ -266,7 +271,7 @@ def test_what_scales_and_protects_finds_its_deployment(overlay: str) -> None:
     deployments = of_kind(overlay, "Deployment")
     for name, budget in of_kind(overlay, "PodDisruptionBudget").items():
         assert selected(overlay, budget["spec"]["selector"]) == {name}
-    assert of_kind(overlay, "PodDisruptionBudget").keys() == PLATFORM - {"beat"}
+    assert of_kind(overlay, "PodDisruptionBudget").keys() == PLATFORM - {"beat"} | more(overlay)
     scaled = of_kind(overlay, "HorizontalPodAutoscaler", "ScaledObject")
     assert scaled.keys() == (set() if overlay == "dev" else PLATFORM - {"beat"})
     for name, one in scaled.items():

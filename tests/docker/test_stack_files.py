@@ -52,7 +52,7 @@ def test_ports_are_this_machines_own(services: dict[str, Any]) -> None:
     for port in ports:
         assert re.match(r"127\.0\.0\.1:|\$\{\w+:-127\.0\.0\.1:", port), port
     # What holds data is reached from inside alone.
-    for name in ("postgres", "redis", "qdrant"):
+    for name in ("postgres", "redis", "qdrant", "cerbos"):
         assert "ports" not in services[name] and services[name]["networks"] == ["inside"]
 
 
