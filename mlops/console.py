@@ -208,6 +208,12 @@ UNFOLD: dict[str, Any] = {
                         "finetune.view_sweep",
                     ),
                     item(
+                        "Merges",
+                        "merge",
+                        "admin:finetune_versionmerge_changelist",
+                        "finetune.view_versionmerge",
+                    ),
+                    item(
                         "Evaluations",
                         "balance",
                         "admin:finetune_evaluation_changelist",

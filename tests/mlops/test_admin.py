@@ -133,7 +133,7 @@ def test_sidebar_offers_what_one_may_open(client: Client) -> None:
         *("Search", "Corrections by models"),
         *("Extractions", "Extraction batches", "Templates"),
         *("Datasets", "Imports"),
-        *("Trainings", "Model versions", "Sweeps", "Evaluations"),
+        *("Trainings", "Model versions", "Sweeps", "Merges", "Evaluations"),
     }
 
 
