@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import sqlite3
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -86,7 +89,8 @@ class MlflowTracker:
         from mlflow import MlflowClient
 
         self._uri = uri
-        self._client = MlflowClient(tracking_uri=uri)
+        with _first_look(uri):
+            self._client = MlflowClient(tracking_uri=uri)
         self._ui_url = ui_url.rstrip("/")
         self._local_artifacts = None if uri.startswith("http") else artifacts
         self._experiments: dict[str, str] = {}
@@ -202,6 +206,37 @@ class MlflowTracker:
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise TrackingUnavailable(f"{type(error).__name__}: {error}") from error
         return place
+
+
+@contextlib.contextmanager
+def _first_look(uri: str) -> Iterator[None]:
+    """One process at a time: the first that opens a local store makes its tables.
+
+    MLflow itself lets several begin, whose steps then fail on each other's for good.
+    """
+    path = uri.removeprefix("sqlite:///")
+    if path == uri:
+        yield
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{path}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _unfinished_tables_remove(path)
+        yield
+
+
+def _unfinished_tables_remove(path: str) -> None:
+    """What a process left that was killed while it made the tables: alembic changes copies."""
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        names = {name for (name,) in rows}
+        for name in names:
+            own = name.removeprefix("_alembic_tmp_")
+            if own in names and own != name:
+                database.execute(f'DROP TABLE "{name}"')
+            elif own != name:
+                # Killed between the removal of the old table and the new one's naming.
+                database.execute(f'ALTER TABLE "{name}" RENAME TO "{own}"')
 
 
 def download(uri: str, folder: Path) -> Path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +22,7 @@ from mlops.tracking import (
     RunRecord,
     TrackingUnavailable,
 )
+from tests.environment import ROOT
 from tests.services import free_port
 
 pytestmark = pytest.mark.django_db
@@ -210,3 +215,47 @@ def test_a_model_is_registered_once(store: tuple[MlflowTracker, str], tmp_path: 
     assert place.name == "reader-2" and (place / "weights.bin").read_bytes() == b"weights"
     found = mlflow.MlflowClient(uri).search_model_versions("name='reader'")
     assert len(found) == 2 and {version.run_id for version in found} == {run_id}
+
+
+def test_many_open_a_new_store_at_once(tmp_path: Path) -> None:
+    """As the workers of `manage.py run` do when they start."""
+    script = (
+        "from mlops.tracking import MlflowTracker, RunRecord\n"
+        f"uri, folder = 'sqlite:///{tmp_path}/new/mlflow.db', '{tmp_path}/files'\n"
+        "MlflowTracker(uri=uri, ui_url='', artifacts=folder).log(RunRecord(name='one'))\n"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    for process in started:
+        _out, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    store = MlflowTracker(uri=f"sqlite:///{tmp_path}/new/mlflow.db", ui_url="", artifacts="")
+    assert store.log(RunRecord(name="another")).run_id
+
+
+def test_a_store_whose_making_was_cut_off_is_finished(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    place = {"uri": f"sqlite:///{path}", "ui_url": "", "artifacts": str(tmp_path / "files")}
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        # A copy that was not put in the place of its table yet.
+        database.execute("CREATE TABLE _alembic_tmp_tags (key VARCHAR(250))")
+        database.execute(
+            "CREATE TABLE tags (key VARCHAR(250), value VARCHAR(250), run_uuid VARCHAR(32))"
+        )
+    tracking._unfinished_tables_remove(str(path))
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        assert rows == [("tags",)]
+        # And one whose table is gone already.
+        database.execute("ALTER TABLE tags RENAME TO _alembic_tmp_tags")
+    tracking._unfinished_tables_remove(str(path))
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        assert rows == [("tags",)]
+        database.execute("DROP TABLE tags")
+        database.execute("CREATE TABLE _alembic_tmp_nothing (key INTEGER)")
+    assert MlflowTracker(**place).log(RunRecord(name="one")).run_id

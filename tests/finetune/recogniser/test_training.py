@@ -110,7 +110,8 @@ def test_it_tells_how_it_goes() -> None:
     assert finished.step == best
     described = json.loads((work / RESULT / "recogniser.json").read_text())
     assert described["cer"] == min(tried)
-    assert sorted(path.name for path in (work / RESULT).iterdir()) == [
+    # EasyOCR may have imported the module in there already.
+    assert sorted(path.name for path in (work / RESULT).iterdir() if path.is_file()) == [
         f"recogniser.{ending}" for ending in ("json", "onnx", "pth", "py", "yaml")
     ]
 
