@@ -270,11 +270,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = START_SECONDS) -> bool:
+def wait_for(
+    condition: Callable[[], object], seconds: float = START_SECONDS, *, every: float = 0.03
+) -> bool:
     """Waits until `condition()` holds; False when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.01)
+        time.sleep(every)
     return True

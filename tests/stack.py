@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +20,8 @@ import httpx
 from tests.environment import ROOT
 from tests.services import free_port, wait_for
 
+# Between two looks at what starts or runs: each takes time from it.
+LOOK_SECONDS = 0.15
 # Recovery in seconds, so that tests of lost workers and brokers needn't wait for minutes.
 QUICK = {
     "JOB_LEASE_SECONDS": "3",
@@ -42,15 +46,14 @@ class Stack:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self.manage("migrate", "--verbosity", "0")
-        key = self.manage(
-            "shell",
-            *("--verbosity", "0", "-c"),
-            "from mlops.bootstrap import first_user; print(first_user().api_key)",
-        )
+        if "DATABASE_URL" in self.env:
+            key = self.prepare()
+        else:
+            template, key = _embedded()
+            shutil.copytree(template.data_dir, self.data_dir, dirs_exist_ok=True)
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}",
-            headers={"Authorization": f"Bearer {key.split()[-1]}"},
+            headers={"Authorization": f"Bearer {key}"},
             timeout=60,
         )
         return self
@@ -60,6 +63,12 @@ class Stack:
             end(process)
         self.client.close()
         self._folder.cleanup()
+
+    def prepare(self) -> str:
+        """Makes tables and the first user; the user's API key."""
+        self.manage("migrate", "--verbosity", "0")
+        code = "from mlops.bootstrap import first_user; print(first_user().api_key)"
+        return self.manage("shell", "--verbosity", "0", "-c", code).split()[-1]
 
     # -- processes ----------------------------------------------------------------------------
 
@@ -95,7 +104,7 @@ class Stack:
     def web(self) -> subprocess.Popen[bytes]:
         self.env["BIND"] = f"127.0.0.1:{self.port}"
         process = self.start("web", "-m", "gunicorn", "-c", "gunicorn.conf.py")
-        assert wait_for(lambda: self._answers("/health")), self.log("web")
+        assert wait_for(lambda: self._answers("/health"), every=LOOK_SECONDS), self.log("web")
         return process
 
     def worker(self, name: str = "worker") -> subprocess.Popen[bytes]:
@@ -125,7 +134,7 @@ class Stack:
             return False
 
     def ready(self, seconds: float = 60) -> None:
-        assert wait_for(lambda: self._answers("/ready"), seconds), self.logs()
+        assert wait_for(lambda: self._answers("/ready"), seconds, every=LOOK_SECONDS), self.logs()
 
     def log(self, name: str) -> str:
         return (self.data_dir / f"{name}.log").read_text(errors="replace")[-6000:]
@@ -156,7 +165,7 @@ class Stack:
         deadline = time.monotonic() + seconds
         while not condition(now := self.job(job)):
             assert time.monotonic() < deadline, f"{now}\n{self.logs()}"
-            time.sleep(0.03)
+            time.sleep(LOOK_SECONDS)
         return now
 
     def ended(self, job: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
@@ -167,6 +176,13 @@ class Stack:
         answer = self.client.get(f"/api/v1/ocr/jobs/{job['id']}/result")
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+
+@cache
+def _embedded() -> tuple[Stack, str]:
+    """One with tables and a user, made once: migrations take seconds. And the user's API key."""
+    blank = Stack()
+    return blank, blank.prepare()
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
