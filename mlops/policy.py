@@ -1,8 +1,8 @@
 """Who may do what: the groups in the database say it or, with CERBOS_URL, a Cerbos server.
 
 Django asks for every permission here (`has_perm`: the console, and whose rows somebody sees); the
-API asks `mlops.auth.PolicyAllows` before each call. Nothing is kept from one request to the next,
-so that a changed policy counts at once. A server that does not answer allows nothing: 503.
+API asks `mlops.auth.PolicyAllows` before each call. Nothing is kept from one request to the next:
+what the server has read of a changed policy counts. One that does not answer allows nothing: 503.
 """
 
 from __future__ import annotations
