@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mlops.broker import transport_options
 from tests.environment import ROOT
 
 OUTSIDE = {"postgres", "redis", "flower", "minio", "qdrant", "prometheus", "grafana"}
@@ -39,6 +41,14 @@ def test_ours_run_as_nobody_in_particular(services: dict[str, Any]) -> None:
         assert service["user"] == "1000:1000" and service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
+
+
+def test_flower_speaks_with_the_broker_as_workers_do() -> None:
+    """With other separators it hears nothing of what they answer."""
+    told = runpy.run_path(str(ROOT / "docker/flower/celeryconfig.py"))
+    ours = transport_options("redis://redis", folder=Path(), visibility_timeout=1)
+    del ours["visibility_timeout"]
+    assert told["broker_transport_options"] == ours
 
 
 def test_only_the_user_api_is_without_console(services: dict[str, Any]) -> None:

@@ -1,0 +1,7 @@
+"""What Flower has to know of the broker to understand the workers' answers: as mlops.broker has it."""
+
+broker_transport_options = {
+    "priority_steps": [0, 3, 6, 9],
+    "sep": ":",
+    "queue_order_strategy": "priority",
+}
