@@ -79,10 +79,11 @@ digest() { docker image inspect --format '{{if .RepoDigests}}{{index .RepoDigest
 
 INPUTS="$(content_hash)"
 base="${REGISTRY}backend-$target:$PRESET_TAG-$INPUTS"
-names() {
+names() { # of the base and these services; all of them if none is named
     local service
+    [ $# -gt 0 ] || set -- ${all[@]+"${all[@]}"}
     echo "${REGISTRY}backend-$target:$TAG-$PRESET_TAG"
-    for service in "${all[@]}"; do echo "$REGISTRY$service:$TAG-$PRESET_TAG"; done
+    for service in "$@"; do echo "$REGISTRY$service:$TAG-$PRESET_TAG"; done
 }
 bake() { docker buildx bake -f docker/docker-bake.hcl "$@" ${further[@]+"${further[@]}"}; }
 # A builder of its own (docker-container) sees no local images: there the base is built on the way.
@@ -116,7 +117,7 @@ case "$command" in
         UPSTREAM_DIGEST="$(digest "$UPSTREAM")"
         export UPSTREAM_DIGEST
         [ ${#services[@]} -eq 0 ] || bake "${services[@]}"
-        names
+        names ${services[@]+"${services[@]}"}
         ;;
     print) bake --print "$target" ${all[@]+"${all[@]}"} ;;
     names) names ;;

@@ -1,4 +1,4 @@
-"""What Flower has to know of the broker to understand the workers' answers: as mlops.broker has it."""
+"""What Flower has to know of the broker to hear what workers answer: as mlops.broker has it."""
 
 broker_transport_options = {
     "priority_steps": [0, 3, 6, 9],
