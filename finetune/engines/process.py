@@ -69,4 +69,11 @@ def end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # All is told and saved. At an ordinary exit the group of processes may abort while another
+        # one still works, whose launcher then waits for this one's for minutes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
