@@ -415,7 +415,10 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "MLOps platform",
     "DESCRIPTION": "OCR, language models and fine-tuning on your own machines.",
     "VERSION": "1.0.0",
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
+    "SERVE_PERMISSIONS": [
+        "rest_framework.permissions.IsAuthenticated",
+        "mlops.auth.PolicyAllows",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,

@@ -20,6 +20,7 @@ from llm.services.models import (
     model_unload,
     model_warm,
 )
+from mlops.auth import PolicyAllows
 
 WEIGHT = 100
 
@@ -107,7 +108,7 @@ class LanguageModelViewSet(viewsets.ModelViewSet):
     """Models and adapters; for operators."""
 
     serializer_class = LanguageModelSerializer
-    permission_classes = [MayRead]
+    permission_classes = [PolicyAllows, MayRead]
     queryset = LanguageModel.objects.select_related("base").prefetch_related("instances")
     filterset_fields = ["name", "task", "engine", "enabled", "warm"]
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
@@ -138,7 +139,7 @@ class ModelAliasViewSet(viewsets.ModelViewSet):
     """Names that stand for a model, or share their requests out by weight; for operators."""
 
     serializer_class = ModelAliasSerializer
-    permission_classes = [MayRead]
+    permission_classes = [PolicyAllows, MayRead]
     filterset_fields = ["name"]
     http_method_names = ["get", "post", "patch", "delete", "head", "options"]
 

@@ -16,8 +16,9 @@ from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
 from mlops import policy
-from mlops.auth import call_name
+from mlops.auth import PolicyAllows, call_name
 from mlops.doctor import Status, policies
+from mlops.metrics.view import MetricsView
 from mlops.models import ApiKey, User
 from mlops.roles import ROLES
 from tests.environment import ROOT
@@ -199,6 +200,13 @@ def views(resolver: URLResolver) -> Iterator[type[APIView]]:
             yield getattr(pattern.callback, "cls", None)
         else:
             yield from views(pattern)
+
+
+def test_every_call_is_asked_for() -> None:
+    """Also where a view has rights of its own; Prometheus comes with a token, as nobody."""
+    found = {view for view in views(get_resolver()) if view and issubclass(view, APIView)}
+    unasked = {view for view in found if PolicyAllows not in view.permission_classes}
+    assert unasked == {MetricsView}
 
 
 def test_calls_have_names_of_their_own() -> None:
